@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
@@ -46,19 +47,19 @@ void cleanup_fclose(FILE **file);
  * The one list of kinds: enum member, exit status, word (JSON "kind"), meaning (man page).
  * Exit status 1 is not an error: `suture diff` says "different" with it.
  */
-#define ERROR_KINDS(X)                                                                           \
-	X(USAGE, 2, "usage", "the command line is wrong")                                        \
-	X(INPUT, 3, "input", "a file is malformed, truncated or of the wrong kind")              \
-	X(MISMATCH, 4, "mismatch", "the running code is not what the patch was built for")       \
-	X(REFUSED, 5, "refused", "findings refuse the patch")                                    \
-	X(BUSY, 6, "busy", "a thread stayed inside a replaced function until the timeout")       \
-	X(PERMISSION, 7, "permission", "the kernel does not permit it")                          \
-	X(NOT_FOUND, 8, "not-found", "no such process, file, patch or symbol")                   \
-	X(CONFLICT, 9, "conflict", "another patch, tracer or probe holds the same place")        \
-	X(BUILD, 10, "build", "a diff does not apply or a build command failed")                 \
-	X(SYSTEM, 11, "system", "a system call failed: disk, memory, descriptors")               \
-	X(UNSUPPORTED, 12, "unsupported", "this target or machine is outside what suture does")  \
-	X(PARTIAL, 13, "partial", "done for some of the processes, not for all")                 \
+#define ERROR_KINDS(X)                                                                          \
+	X(USAGE, 2, "usage", "the command line is wrong")                                       \
+	X(INPUT, 3, "input", "a file is malformed, truncated or of the wrong kind")             \
+	X(MISMATCH, 4, "mismatch", "the running code is not what the patch was built for")      \
+	X(REFUSED, 5, "refused", "findings refuse the patch")                                   \
+	X(BUSY, 6, "busy", "a thread stayed inside a replaced function until the timeout")      \
+	X(PERMISSION, 7, "permission", "the kernel does not permit it")                         \
+	X(NOT_FOUND, 8, "not-found", "no such process, file, patch or symbol")                  \
+	X(CONFLICT, 9, "conflict", "another patch, tracer or probe holds the same place")       \
+	X(BUILD, 10, "build", "a diff does not apply or a build command failed")                \
+	X(SYSTEM, 11, "system", "a system call failed: disk, memory, descriptors")              \
+	X(UNSUPPORTED, 12, "unsupported", "this target or machine is outside what suture does") \
+	X(PARTIAL, 13, "partial", "done for some of the processes, not for all")                \
 	X(INTERNAL, 70, "internal", "a mistake of suture itself")
 
 enum error_kind {
@@ -90,11 +91,11 @@ int error_kind_exit_status(enum error_kind kind);
 const char *error_kind_word(enum error_kind kind);
 
 /* Pass an error on. */
-#define TRY(expression)                              \
-	do {                                         \
-		struct error *_try = (expression);   \
-		if (_try)                            \
-			return _try;                 \
+#define TRY(expression)                            \
+	do {                                       \
+		struct error *_try = (expression); \
+		if (_try)                          \
+			return _try;               \
 	} while (0)
 
 /** Memory is gone: say so on standard error and end the tool. A stopped target then runs on. */
@@ -150,18 +151,18 @@ static inline uint64_t align_up(uint64_t value, uint64_t align)
 		size_t capacity; \
 	}
 void *vec_grow(void *items, size_t *capacity, size_t count, size_t item_size);
-#define vec_push(v, ...)                                                                      \
-	do {                                                                                  \
-		if ((v)->count == (v)->capacity)                                              \
-			(v)->items = vec_grow((v)->items, &(v)->capacity, (v)->count + 1,     \
-					      sizeof(*(v)->items));                           \
-		(v)->items[(v)->count++] = (__VA_ARGS__);                                     \
+#define vec_push(v, ...)                                                                  \
+	do {                                                                              \
+		if ((v)->count == (v)->capacity)                                          \
+			(v)->items = vec_grow((v)->items, &(v)->capacity, (v)->count + 1, \
+					      sizeof(*(v)->items));                       \
+		(v)->items[(v)->count++] = (__VA_ARGS__);                                 \
 	} while (0)
-#define vec_deinit(v)                                    \
-	do {                                             \
-		free((v)->items);                        \
-		(v)->items = NULL;                       \
-		(v)->count = (v)->capacity = 0;          \
+#define vec_deinit(v)                           \
+	do {                                    \
+		free((v)->items);               \
+		(v)->items = NULL;              \
+		(v)->count = (v)->capacity = 0; \
 	} while (0)
 
 /* ---- strings ------------------------------------------------------------------------------ */
@@ -246,51 +247,51 @@ enum finding_severity {
  * The one list of finding kinds: enum member, severity, word (--accept, JSON), may a person accept
  * it, advice (what to do).
  */
-#define FINDING_KINDS(X)                                                                          \
-	X(CODE_MISMATCH, REFUSAL, "code-mismatch", false,                                         \
-	  "build with the sources, compiler and flags of the running program")                    \
-	X(CODE_AMBIGUOUS, REFUSAL, "code-ambiguous", false,                                       \
+#define FINDING_KINDS(X)                                                                           \
+	X(CODE_MISMATCH, REFUSAL, "code-mismatch", false,                                          \
+	  "build with the sources, compiler and flags of the running program")                     \
+	X(CODE_AMBIGUOUS, REFUSAL, "code-ambiguous", false,                                        \
 	  "give the program's debug file with --debug, so that its symbols tell the copies apart") \
-	X(SYMBOL_UNRESOLVED, REFUSAL, "symbol-unresolved", false,                                 \
-	  "give the program's debug file with --debug, or use a symbol that the program has")     \
-	X(DATA_CHANGED, REFUSAL, "data-changed", true,                                            \
-	  "the running program keeps its value: set it from a callback, or use new data")         \
-	X(DATA_SIZE, REFUSAL, "data-size", false,                                                 \
-	  "the running program's object keeps its size: attach new data by a shadow variable")    \
-	X(RODATA_CHANGED, REFUSAL, "rodata-changed", true,                                        \
-	  "unpatched code goes on reading the old table: change its readers, or accept a copy")   \
-	X(STATIC_REMOVED, WARNING, "static-removed", true,                                        \
-	  "its last value is lost to the new code; revert brings it back")                        \
-	X(STATIC_AMBIGUOUS, REFUSAL, "static-ambiguous", false,                                   \
-	  "give the static variables of the function different names")                            \
-	X(SYMBOL_AMBIGUOUS, REFUSAL, "symbol-ambiguous", false,                                   \
-	  "rename one of the symbols of that name")                                               \
-	X(SECTION_UNKNOWN, REFUSAL, "section-unknown", false,                                     \
-	  "code and data in this section cannot be replaced: change a caller instead")            \
-	X(INIT_CODE, REFUSAL, "init-code", true,                                                  \
-	  "it has run already and will not run again: do its work from a callback")               \
-	X(TLS_NEW, REFUSAL, "tls-new", false,                                                     \
-	  "a new thread-local variable has no room in running threads: use a shadow variable")    \
-	X(TLS_CHANGED, REFUSAL, "tls-changed", true,                                              \
-	  "threads that run keep their value, new ones get the old initial value")                \
-	X(IFUNC_CHANGED, REFUSAL, "ifunc-changed", false,                                         \
-	  "change the implementations, not the resolver: it has run already")                     \
-	X(NO_RETURN, WARNING, "no-return", true,                                                  \
-	  "a thread that runs it never leaves it, so apply may find the target busy for ever")    \
-	X(SEVERAL_COPIES, WARNING, "several-copies", true,                                        \
-	  "the same source function stands in several objects; each is replaced by itself")       \
-	X(SIGNATURE_CHANGED, REFUSAL, "signature-changed", true,                                  \
-	  "unpatched callers still pass the old arguments")                                       \
-	X(TOO_SHORT, REFUSAL, "too-short", false,                                                 \
-	  "there is no room for a jump at its entry: change a caller instead")                    \
-	X(UNSTABLE_OBJECT, NOTE, "unstable-object", false,                                        \
-	  "it differs between two builds of unchanged source and is left out")                    \
-	X(NOT_IN_TARGET, NOTE, "not-in-target", false,                                            \
-	  "the object is not linked into the target and is left out")                             \
-	X(BUILD_ID_DIFFERS, NOTE, "build-id-differs", false,                                      \
-	  "each function of the changed objects was compared with the target by itself")          \
-	X(NOTHING_CHANGED, NOTE, "nothing-changed", false,                                        \
-	  "the diff changes no code of the target")                                               \
+	X(SYMBOL_UNRESOLVED, REFUSAL, "symbol-unresolved", false,                                  \
+	  "give the program's debug file with --debug, or use a symbol that the program has")      \
+	X(DATA_CHANGED, REFUSAL, "data-changed", true,                                             \
+	  "the running program keeps its value: set it from a callback, or use new data")          \
+	X(DATA_SIZE, REFUSAL, "data-size", false,                                                  \
+	  "the running program's object keeps its size: attach new data by a shadow variable")     \
+	X(RODATA_CHANGED, REFUSAL, "rodata-changed", true,                                         \
+	  "unpatched code goes on reading the old table: change its readers, or accept a copy")    \
+	X(STATIC_REMOVED, WARNING, "static-removed", true,                                         \
+	  "its last value is lost to the new code; revert brings it back")                         \
+	X(STATIC_AMBIGUOUS, REFUSAL, "static-ambiguous", false,                                    \
+	  "give the static variables of the function different names")                             \
+	X(SYMBOL_AMBIGUOUS, REFUSAL, "symbol-ambiguous", false,                                    \
+	  "rename one of the symbols of that name")                                                \
+	X(SECTION_UNKNOWN, REFUSAL, "section-unknown", false,                                      \
+	  "code and data in this section cannot be replaced: change a caller instead")             \
+	X(INIT_CODE, REFUSAL, "init-code", true,                                                   \
+	  "it has run already and will not run again: do its work from a callback")                \
+	X(TLS_NEW, REFUSAL, "tls-new", false,                                                      \
+	  "a new thread-local variable has no room in running threads: use a shadow variable")     \
+	X(TLS_CHANGED, REFUSAL, "tls-changed", true,                                               \
+	  "threads that run keep their value, new ones get the old initial value")                 \
+	X(IFUNC_CHANGED, REFUSAL, "ifunc-changed", false,                                          \
+	  "change the implementations, not the resolver: it has run already")                      \
+	X(NO_RETURN, WARNING, "no-return", true,                                                   \
+	  "a thread that runs it never leaves it, so apply may find the target busy for ever")     \
+	X(SEVERAL_COPIES, WARNING, "several-copies", true,                                         \
+	  "the same source function stands in several objects; each is replaced by itself")        \
+	X(SIGNATURE_CHANGED, REFUSAL, "signature-changed", true,                                   \
+	  "unpatched callers still pass the old arguments")                                        \
+	X(TOO_SHORT, REFUSAL, "too-short", false,                                                  \
+	  "there is no room for a jump at its entry: change a caller instead")                     \
+	X(UNSTABLE_OBJECT, NOTE, "unstable-object", false,                                         \
+	  "it differs between two builds of unchanged source and is left out")                     \
+	X(NOT_IN_TARGET, NOTE, "not-in-target", false,                                             \
+	  "the object is not linked into the target and is left out")                              \
+	X(BUILD_ID_DIFFERS, NOTE, "build-id-differs", false,                                       \
+	  "each function of the changed objects was compared with the target by itself")           \
+	X(NOTHING_CHANGED, NOTE, "nothing-changed", false,                                         \
+	  "the diff changes no code of the target")                                                \
 	X(SYMBOL_REMOVED, NOTE, "symbol-removed", false, "old code that refers to it keeps it")
 
 enum finding_kind {
@@ -339,8 +340,7 @@ struct progress {
 	void (*report)(void *context, const char *stage, size_t done, size_t total);
 	void *context;
 };
-void progress_report(const struct progress *progress, const char *stage, size_t done,
-		     size_t total);
+void progress_report(const struct progress *progress, const char *stage, size_t done, size_t total);
 
 /* ---- JSON --------------------------------------------------------------------------------- */
 
