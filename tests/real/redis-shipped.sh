@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# The distribution's own redis-server, stripped as it is shipped, takes a change of
+# behaviour in four functions of three files while clients are at it, and gives it back.
+
+. "$(dirname "$0")/lib.sh"
+. "$real/redis.sh"
+
+need redis-server redis-tools python3 gcc libc6-dev
+need_suture
+binary=$(command -v redis-server)
+check_match "$binary is stripped" ', stripped' "$(file -bL "$binary" 2> /dev/null || echo ', stripped')"
+
+sut=$work/redis-behaviour.sut
+must "suture build --package redis-server" \
+	"$suture" build --package redis-server -n redis-behaviour -o "$sut" "$real/redis-behaviour.patch"
+
+shown=$("$suture" show "$sut" 2>&1 || true)
+for function in pingCommand genRedisInfoString getGenericCommand processMultibulkBuffer; do
+	check_match "show names $function" "$function" "$shown"
+done
+for function in IOThreadMain aeMain main; do
+	check_equal "show does not list $function, which never returns" '' \
+		"$(grep -w "$function" <<< "$shown" || true)"
+done
+
+old='+PONG | value | none | -ERR Protocol error: invalid bulk length'
+new='+PONG (patched) | -SEALED the value of this key is not shown | counted | -ERR Protocol error: invalid bulk length (patched)'
+
+redis_start redis-server "$binary"
+redis_load_start redis-server
+cycle "$redis_pid" "$sut" redis-behaviour "$old" "$new" redis_probe behaviour
+
+# Once more: a process that was patched and healed is as good as new.
+cycle "$redis_pid" "$sut" redis-behaviour "$old" "$new" redis_probe behaviour
+redis_load_stop redis-server
+finish
