@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The longest gap that clients of a server see, and how many of their requests fail.
 //
 //   gap-client [-c CONNECTIONS] [-e END] PORT REQUEST EXPECTED

@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash disable=SC2034,SC2317
 # Shared by the scripts of this folder: sourced, not run.
 #
 # A script says what it needs (skipping with a reason where that cannot be had), starts
@@ -71,6 +73,8 @@ finish()
 	exit 0
 }
 
+summary() { echo "$passed passed, $failed failed, $skipped skipped"; }
+
 at_exit()
 {
 	local status=$? name
@@ -83,7 +87,7 @@ at_exit()
 	else
 		rm -rf "$work"
 	fi
-	echo "$passed passed, $failed failed, $skipped skipped"
+	summary
 	[ -n "$finished" ] || status=1
 	exit "$status"
 }

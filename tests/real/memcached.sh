@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
 # memcached with its threads under load. First the distribution's own binary, stripped as it
 # is shipped, takes a change of behaviour; then a build from before CVE-2023-46852 takes
 # the fix. (All the fixes that the package carries touch code that its own build leaves out:

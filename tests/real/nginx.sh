@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
 # CVE-2026-42945 in nginx: workers under wrk take the fix and give it back; then the
 # master takes it, and workers born after a reload have it.
 #

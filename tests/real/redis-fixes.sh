@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
 # Security fixes of the distribution's redis package, each built as a patch for a
 # redis-server from before it and applied to the running server under load.
 #

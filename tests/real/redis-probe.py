@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Ask a redis-server one question whose answer differs before and after a fix.
 
 usage: redis-probe.py PORT PROBE

@@ -1,6 +1,13 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash disable=SC2034,SC2154
 # Shared by the redis scripts and the demo: sourced after lib.sh.
 
-redis_load_connections=50
+redis_load_connections=25 # of each of the two benchmarks
+
+# An io thread spins while there is work: more of them than CPUs only wait for each other.
+redis_io_threads=$(nproc)
+[ "$redis_io_threads" -ge 2 ] || redis_io_threads=2
+[ "$redis_io_threads" -le 4 ] || redis_io_threads=4
 
 # redis_start NAME BINARY: on a free port, io-threads on; sets redis_port and redis_pid.
 redis_start()
@@ -8,7 +15,7 @@ redis_start()
 	redis_port=$(free_port)
 	mkdir -p "$work/$1.d"
 	start "$1" "$2" --port "$redis_port" --bind 127.0.0.1 --save '' --dir "$work/$1.d" \
-		--io-threads 3 --io-threads-do-reads yes
+		--io-threads "$redis_io_threads" --io-threads-do-reads yes
 	redis_pid=${started[$1]}
 	must "$1: $2 answers" wait_until 20 redis-cli -p "$redis_port" ping
 }
