@@ -329,6 +329,7 @@ bool findings_refuse(const struct findings *findings);
 size_t findings_count(const struct findings *findings, enum finding_severity severity);
 const char *finding_kind_word(enum finding_kind kind);
 const char *finding_kind_advice(enum finding_kind kind);
+bool finding_kind_acceptable(enum finding_kind kind);
 const char *finding_severity_word(enum finding_severity severity);
 void findings_deinit(struct findings *findings);
 

@@ -26,6 +26,11 @@ const char *finding_kind_advice(enum finding_kind kind)
 	return kinds[kind].advice;
 }
 
+bool finding_kind_acceptable(enum finding_kind kind)
+{
+	return kinds[kind].acceptable;
+}
+
 const char *finding_severity_word(enum finding_severity severity)
 {
 	static const char *const words[] = {
