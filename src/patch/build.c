@@ -13,8 +13,10 @@
  * The outputs are merged into one object, each reference is turned into a symbol of one of these
  * forms, and what cannot be turned is a finding: nothing is guessed, and no patch is written.
  */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zstd.h>
 
 #include "patch/format.h"
 
@@ -25,6 +27,7 @@ struct patch_builder {
 	bool replaces_all;
 	VEC(struct patch_unit) units;
 	VEC(const char *) bases;
+	VEC(struct patch_diff) diffs;
 
 	// While finishing.
 	struct arena *arena;
@@ -64,6 +67,7 @@ void patch_builder_free(struct patch_builder *builder)
 		return;
 	vec_deinit(&builder->units);
 	vec_deinit(&builder->bases);
+	vec_deinit(&builder->diffs);
 	vec_deinit(&builder->row_relocations);
 	vec_deinit(&builder->new_functions);
 	buffer_deinit(&builder->rows);
@@ -88,6 +92,16 @@ void patch_builder_set_description(struct patch_builder *builder, const char *de
 void patch_builder_add_base(struct patch_builder *builder, const char *name)
 {
 	vec_push(&builder->bases, arena_strdup(builder->arena, name));
+}
+
+void patch_builder_add_diff(struct patch_builder *builder, const char *name, const void *bytes,
+			    size_t size)
+{
+	vec_push(&builder->diffs, (struct patch_diff){
+					  .name = arena_strdup(builder->arena, name),
+					  .bytes = arena_memdup(builder->arena, bytes, size),
+					  .size = size,
+				  });
 }
 
 void patch_builder_set_replaces_all(struct patch_builder *builder, bool replaces_all)
@@ -442,6 +456,28 @@ static void merge_units(struct patch_builder *builder)
 	vec_deinit(&bases.list);
 }
 
+/** The same function replaced in several objects: a header's static, which each has a copy of. */
+static void find_copies(struct patch_builder *builder)
+{
+	struct hashmap *first = hashmap_create(); // name -> the unit that has it
+	for (size_t u = 0; u < builder->units.count; u++) {
+		const struct patch_unit *unit = &builder->units.items[u];
+		for (size_t i = 0; i < unit->diff->functions.count; i++) {
+			const struct diff_function *function = &unit->diff->functions.items[i];
+			if (!function->output || function->verdict != DIFF_CHANGED)
+				continue;
+			const struct patch_unit *other = hashmap_get_string(first, function->name);
+			if (other && other != unit)
+				findings_add(builder->findings, FINDING_KIND_SEVERAL_COPIES,
+					     function->name, "it is replaced in %s and in %s",
+					     other->name, unit->name);
+			else
+				hashmap_set_string(first, function->name, (void *)unit);
+		}
+	}
+	hashmap_free(first);
+}
+
 /* ---- rows and notes ----------------------------------------------------------------------- */
 
 static void write_rows(struct patch_builder *builder)
@@ -492,6 +528,18 @@ static void add_note_finding(struct buffer *buffer, const struct finding *findin
 	add_note(buffer, PATCH_NOTE_FINDING, content.bytes, content.size);
 }
 
+static void add_note_diff(struct buffer *buffer, const struct patch_diff *diff)
+{
+	_cleanup_buffer_ struct buffer content = { 0 };
+	size_t bound = ZSTD_compressBound(diff->size);
+	_cleanup_free_ void *packed = xmalloc(bound);
+	size_t size = ZSTD_compress(packed, bound, diff->bytes, diff->size, ZSTD_CLEVEL_DEFAULT);
+	assert(!ZSTD_isError(size)); // the destination is as large as it asks for
+	buffer_append(&content, diff->name, strlen(diff->name) + 1);
+	buffer_append(&content, packed, size);
+	add_note(buffer, PATCH_NOTE_DIFF, content.bytes, content.size);
+}
+
 static void write_notes(struct patch_builder *builder)
 {
 	_cleanup_buffer_ struct buffer notes = { 0 };
@@ -532,6 +580,9 @@ static void write_notes(struct patch_builder *builder)
 		add_note_string(&notes, PATCH_NOTE_NEW_FUNCTION,
 				builder->new_functions.items[i]->name);
 
+	for (size_t i = 0; i < builder->diffs.count; i++)
+		add_note_diff(&notes, &builder->diffs.items[i]);
+
 	struct digest none = { 0 };
 	add_note(&notes, PATCH_NOTE_DIGEST, &none, sizeof(none));
 	object_section_add(builder->object, PATCH_NOTE_SECTION, SHT_NOTE, 0, 4, notes.bytes,
@@ -551,6 +602,7 @@ struct error *patch_builder_finish(struct patch_builder *builder, struct finding
 				 builder->image->path);
 
 	merge_units(builder);
+	find_copies(builder);
 	findings_sort(findings);
 	if (findings_refuse(findings))
 		return NULL;

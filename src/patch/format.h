@@ -29,6 +29,7 @@ enum patch_note {
 	PATCH_NOTE_MATCH = 9,       /* 5 x u64: functions compared, matched; bytes; bytes; text size */
 	PATCH_NOTE_NEW_FUNCTION = 10, /* string */
 	PATCH_NOTE_DIGEST = 11,     /* 16 bytes, over the file with these bytes zero */
+	PATCH_NOTE_DIFF = 12,       /* string: name of a source diff; then its bytes by zstd */
 };
 
 enum patch_row_kind {

@@ -29,6 +29,13 @@ struct patch_module {
 	struct build_id build_id;
 };
 
+/** A source diff that a patch was built from. */
+struct patch_diff {
+	const char *name;
+	const void *bytes;
+	size_t size;
+};
+
 /** A range of old code. */
 struct patch_range {
 	uint64_t address, size;
@@ -54,6 +61,8 @@ struct patch {
 	const char *description;   /* names of the diffs */
 	const char *const *bases;  /* names of patches that must be applied already (--base) */
 	size_t base_count;
+	const struct patch_diff *diffs; /* what it was built from; a patch on top needs them */
+	size_t diff_count;
 	bool replaces_all;         /* takes out all earlier patches of its modules in the same flip */
 	VEC(struct patch_module) modules;
 	VEC(struct patch_function) functions;
@@ -108,6 +117,8 @@ struct patch_builder *patch_builder_create(const char *name, const struct image 
 void patch_builder_add_unit(struct patch_builder *builder, const struct patch_unit *unit);
 void patch_builder_set_description(struct patch_builder *builder, const char *description);
 void patch_builder_add_base(struct patch_builder *builder, const char *name);
+void patch_builder_add_diff(struct patch_builder *builder, const char *name, const void *bytes,
+			    size_t size);
 void patch_builder_set_replaces_all(struct patch_builder *builder, bool replaces_all);
 /**
  * Resolve every reference, make the file's bytes. What cannot be resolved is a finding

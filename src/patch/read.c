@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zstd.h>
 
 #include "patch/format.h"
 
@@ -70,19 +71,39 @@ static bool read_finding(struct patch *patch, const uint8_t *at, const uint8_t *
 	return true;
 }
 
-struct string_list {
-	VEC(const char *) list;
+/** What the notes hold several of; the patch gets arrays of them. */
+struct lists {
+	VEC(const char *) bases, new_functions;
+	VEC(struct patch_diff) diffs;
 };
 
-static struct error *read_notes(struct patch *patch, struct string_list *bases,
-				struct string_list *new_functions)
+/** A diff larger than this when unpacked was not written by suture. */
+enum { DIFF_SIZE_MAX = 256 << 20 };
+
+static bool read_diff(struct patch *patch, const uint8_t *at, const uint8_t *end,
+		      struct patch_diff *ret)
+{
+	ret->name = take_string(&at, end);
+	if (!ret->name)
+		return false;
+	unsigned long long size = ZSTD_getFrameContentSize(at, (size_t)(end - at));
+	if (size == ZSTD_CONTENTSIZE_ERROR || size == ZSTD_CONTENTSIZE_UNKNOWN ||
+	    size > DIFF_SIZE_MAX)
+		return false;
+	void *bytes = arena_alloc(patch->arena, size ? size : 1);
+	ret->bytes = bytes;
+	ret->size = size;
+	return ZSTD_decompress(bytes, size, at, (size_t)(end - at)) == size;
+}
+
+static struct error *read_notes(struct patch *patch, struct lists *lists)
 {
 	const struct object_section *section = object_section_find(patch->object,
 								   PATCH_NOTE_SECTION);
 	if (!section || !section->data)
 		return malformed(patch, "it has no section '" PATCH_NOTE_SECTION "'");
 	const uint8_t *at = section->data, *end = at + section->size;
-	uint32_t format = 0, number;
+	uint32_t format = 0, number = 0;
 	while ((size_t)(end - at) >= sizeof(Elf64_Nhdr)) {
 		Elf64_Nhdr note;
 		memcpy(&note, at, sizeof(note));
@@ -122,7 +143,7 @@ static struct error *read_notes(struct patch *patch, struct string_list *bases,
 		case PATCH_NOTE_BASE:
 			good = (string = take_string(&content, content_end)) != NULL;
 			if (good)
-				vec_push(&bases->list, string);
+				vec_push(&lists->bases, string);
 			break;
 		case PATCH_NOTE_REPLACES_ALL:
 			good = take_u32(content, content_end, &number);
@@ -147,8 +168,15 @@ static struct error *read_notes(struct patch *patch, struct string_list *bases,
 		case PATCH_NOTE_NEW_FUNCTION:
 			good = (string = take_string(&content, content_end)) != NULL;
 			if (good)
-				vec_push(&new_functions->list, string);
+				vec_push(&lists->new_functions, string);
 			break;
+		case PATCH_NOTE_DIFF: {
+			struct patch_diff diff;
+			good = read_diff(patch, content, content_end, &diff);
+			if (good)
+				vec_push(&lists->diffs, diff);
+			break;
+		}
 		case PATCH_NOTE_DIGEST:
 			good = note.n_descsz == sizeof(patch->digest);
 			if (good)
@@ -309,28 +337,28 @@ static struct error *check_symbols(struct patch *patch)
 	return NULL;
 }
 
-static const char *const *keep_list(struct patch *patch, struct string_list *strings,
-				    size_t *ret_count)
+static void lists_deinit(struct lists *lists)
 {
-	*ret_count = strings->list.count;
-	if (strings->list.count == 0)
-		return NULL;
-	return arena_memdup(patch->arena, strings->list.items,
-			    strings->list.count * sizeof(*strings->list.items));
+	vec_deinit(&lists->bases);
+	vec_deinit(&lists->new_functions);
+	vec_deinit(&lists->diffs);
 }
 
-static void string_list_deinit(struct string_list *strings)
-{
-	vec_deinit(&strings->list);
-}
+/** A list's items as an array of the patch's arena. */
+#define keep(arena, list, ret_items, ret_count)                                               \
+	do {                                                                                  \
+		*(ret_count) = (list)->count;                                                 \
+		*(ret_items) = arena_memdup((arena), (list)->items,                           \
+					    (list)->count * sizeof(*(list)->items));          \
+	} while (0)
 
 static struct error *read_content(struct patch *patch, const uint8_t *bytes, size_t size)
 {
-	_cleanup_(string_list_deinit) struct string_list bases = { 0 };
-	_cleanup_(string_list_deinit) struct string_list new_functions = { 0 };
-	TRY(read_notes(patch, &bases, &new_functions));
-	patch->bases = keep_list(patch, &bases, &patch->base_count);
-	patch->new_functions = keep_list(patch, &new_functions, &patch->new_function_count);
+	_cleanup_(lists_deinit) struct lists lists = { 0 };
+	TRY(read_notes(patch, &lists));
+	keep(patch->arena, &lists.bases, &patch->bases, &patch->base_count);
+	keep(patch->arena, &lists.new_functions, &patch->new_functions, &patch->new_function_count);
+	keep(patch->arena, &lists.diffs, &patch->diffs, &patch->diff_count);
 	size_t offset = patch_digest_offset(bytes, size);
 	if (offset == 0)
 		return malformed(patch, "it has no digest");
