@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# shellcheck has no warning about the scripts of the tree.
+. "${0%/*}/lib.sh"
+need shellcheck
+
+cd "$cases/../.."
+# By the first line, as some scripts have no suffix.
+grep -rlE --exclude-dir='build*' --exclude-dir=.git '^#!.*\b(ba)?sh$' . > "$TMPDIR/scripts"
+xargs -d '\n' shellcheck -S warning tests/cases/lib.sh < "$TMPDIR/scripts"
