@@ -125,8 +125,7 @@ program()
 		CFLAGS = -O2 -g $*
 		CC = ${CC:-gcc}
 		objects = \$(patsubst %.c,%.o,\$(sort \$(wildcard *.c)))
-		$name: \$(objects)
-			\$(CC) \$(CFLAGS) -Wl,--build-id -o \$@ \$(objects) \$(LDLIBS)
+		$name: \$(objects); \$(CC) \$(CFLAGS) -Wl,--build-id -o \$@ \$(objects) \$(LDLIBS)
 		\$(objects): \$(wildcard *.h)
 	END
 	# The target is built elsewhere: the tree stays clean, as a release's is.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# shellcheck has no warning about the scripts of the tree.
+# No script of the tree has a warning of shellcheck.
 . "${0%/*}/lib.sh"
 need shellcheck
 
