@@ -98,7 +98,7 @@ tree=$home/memcached
 stamp="$(sha256sum < "$0") ${build[*]} $(cc --version | head -n 1)"
 if [ "$(cat "$home/stamp" 2> /dev/null)" != "$stamp" ]; then
 	rm -rf "$home"
-	mkdir -p "$home"
+	mkdir -p "$home/bin"
 	cp -a "$package" "$tree"
 	must "$cve can be taken out of memcached $version" \
 		patch -R -p1 -s -d "$tree" --no-backup-if-mismatch -i "$package/debian/patches/$fix"
@@ -109,7 +109,7 @@ if [ "$(cat "$home/stamp" 2> /dev/null)" != "$stamp" ]; then
 	rm -rf "$home/fixed"
 	must "memcached $version can be configured" env -C "$tree" "${configure[@]}"
 	must "memcached $version from before the fix builds" \
-		build_target "$tree" memcached "$home/memcached-before" "${build[@]}"
+		build_target "$tree" memcached "$home/bin/memcached" "${build[@]}"
 	echo "$stamp" > "$home/stamp"
 fi
 
@@ -124,7 +124,7 @@ end
 END
 
 sut=$work/$cve.sut
-must "suture build -s" "$suture" build -s "$tree" -t "$home/memcached-before" -n "$cve" -o "$sut" \
+must "suture build -s" "$suture" build -s "$tree" -t "$home/bin/memcached" -n "$cve" -o "$sut" \
 	"$home/$cve.patch" -- "${build[@]}"
 check_match "show names proxy_process_command" proxy_process_command \
 	"$("$suture" show "$sut" 2>&1 || true)"
@@ -134,7 +134,7 @@ check_match "show names proxy_process_command" proxy_process_command \
 spaces=$(printf '%40s' '')
 padded_multiget() { ask "get${spaces}a b\r\n" 3; }
 
-server proxy "$home/memcached-before" -o "proxy_config=$work/proxy.lua"
+server proxy "$home/bin/memcached" -o "proxy_config=$work/proxy.lua"
 load proxy 'get a b c\r\n' HD 'END\r\n'
 cycle "$pid" "$sut" "$cve" 'HD|HD|END' \
 	'SERVER_ERROR malformed request|SERVER_ERROR malformed request|END' padded_multiget

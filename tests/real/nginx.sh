@@ -29,15 +29,15 @@ tree=$home/nginx
 stamp="$(sha256sum < "$0") ${build[*]} $(cc --version | head -n 1)"
 if [ "$(cat "$home/stamp" 2> /dev/null)" != "$stamp" ]; then
 	rm -rf "$home"
-	mkdir -p "$home"
+	mkdir -p "$home/bin"
 	cp -a "$package" "$tree"
 	must "$cve can be taken out of nginx $version" \
 		patch -R -p1 -s -d "$tree" --no-backup-if-mismatch -i "$package/debian/patches/$cve.patch"
 	diff_trees "$tree" "$package" src > "$home/$cve.patch"
 	must "nginx $version can be configured" env -C "$tree" "${configure[@]}"
 	must "nginx $version from before the fix builds" \
-		build_target "$tree" objs/nginx "$home/nginx-before" "${build[@]}"
-	strip "$home/nginx-before"
+		build_target "$tree" objs/nginx "$home/bin/nginx" "${build[@]}"
+	strip "$home/bin/nginx"
 	echo "$stamp" > "$home/stamp"
 fi
 
@@ -85,7 +85,7 @@ probe()
 	done | sort -u
 }
 
-start nginx "$home/nginx-before" -p "$work/run" -e stderr -c "$work/nginx.conf"
+start nginx "$home/bin/nginx" -p "$work/run" -e stderr -c "$work/nginx.conf"
 master=${started[nginx]}
 must "nginx listens" wait_until 20 is_listening "$port"
 must "nginx has two workers" wait_until 20 two_workers
@@ -96,7 +96,7 @@ start clients "$(tool gap-client)" -c 2 -e '/load\n' "$port" \
 	'GET /load HTTP/1.1\r\nHost: x\r\n\r\n' 'HTTP/1.1 200'
 
 sut=$work/$cve.sut
-must "suture build" "$suture" build -s "$tree" -t "$home/nginx-before" -n "$cve" -o "$sut" \
+must "suture build" "$suture" build -s "$tree" -t "$home/bin/nginx" -n "$cve" -o "$sut" \
 	"$home/$cve.patch" -- "${build[@]}"
 check_match "show names ngx_http_script_regex_end_code" ngx_http_script_regex_end_code \
 	"$("$suture" show "$sut" 2>&1 || true)"

@@ -63,7 +63,7 @@ tree=$home/redis
 stamp="$(sha256sum < "$0") ${build[*]} $(cc --version | head -n 1)"
 if [ "$(cat "$home/stamp" 2> /dev/null)" != "$stamp" ]; then
 	rm -rf "$home"
-	mkdir -p "$home"
+	mkdir -p "$home/bin"
 	cp -a "$package" "$tree"
 	# The newest first. All the trees keep one time stamp per file, as an unpacked source has.
 	for ((i = ${#fixes[@]} - 4; i >= 0; i -= 4)); do
@@ -81,19 +81,19 @@ if [ "$(cat "$home/stamp" 2> /dev/null)" != "$stamp" ]; then
 		rm -rf "$home/fixed"
 	done
 	must "redis $version from before the fixes builds" \
-		build_target "$tree" src/redis-server "$home/redis-server" "${build[@]}"
-	strip "$home/redis-server"
+		build_target "$tree" src/redis-server "$home/bin/redis-server" "${build[@]}"
+	strip "$home/bin/redis-server"
 	echo "$stamp" > "$home/stamp"
 fi
 
 for ((i = 0; i < ${#fixes[@]}; i += 4)); do
 	cve=${fixes[i]} old=${fixes[i + 2]} new=${fixes[i + 3]}
 	sut=$work/$cve.sut
-	check "$cve: suture build" "$suture" build -s "$tree" -t "$home/redis-server" -n "$cve" \
+	check "$cve: suture build" "$suture" build -s "$tree" -t "$home/bin/redis-server" -n "$cve" \
 		-o "$sut" "$home/$cve.patch" -- "${build[@]}"
 	[ -s "$sut" ] || { fail "$cve: there is a patch file"; continue; }
 	check "$cve: show" "$suture" show "$sut"
-	redis_start "$cve" "$home/redis-server"
+	redis_start "$cve" "$home/bin/redis-server"
 	redis_load_start "$cve"
 	cycle "$redis_pid" "$sut" "$cve" "$old" "$new" redis_probe "$cve"
 	redis_load_stop "$cve"
@@ -108,7 +108,7 @@ expect()
 		[ "${fixes[i]}" != "$1" ] || echo "${fixes[i + $2]}"
 	done
 }
-redis_start together "$home/redis-server"
+redis_start together "$home/bin/redis-server"
 redis_load_start together
 ranges=$(text_ranges "$redis_pid") before=$(text_digest "$redis_pid" "$ranges")
 for cve in "${together[@]}"; do
