@@ -49,7 +49,14 @@ cleanup()
 }
 trap cleanup EXIT
 trap 'exit 143' TERM INT
-trap 'echo "${BASH_SOURCE[0]##*/}:$LINENO: failed: $BASH_COMMAND" >&2' ERR
+
+# The line of the case, not of the helper that it called.
+on_error()
+{
+	local status=$? depth=$((${#BASH_LINENO[@]} - 2))
+	echo "${0##*/}:${BASH_LINENO[depth]}: exit status $status of: $1" >&2
+}
+trap 'on_error "$BASH_COMMAND"' ERR
 
 suture() { "$SUTURE" "$@"; }
 
