@@ -85,42 +85,32 @@ struct option_row {
 };
 
 /* Rows by kind; the compiler checks the destination's type. */
-#define OPTION_FLAG(name, short_name, help, destination)                               \
-	{                                                                              \
-		name, short_name, NULL, help, OPTION_KIND_FLAG, {.flag = destination}, \
-	}
-#define OPTION_STRING(name, short_name, argument, help, destination)                           \
-	{                                                                                      \
-		name, short_name, argument, help, OPTION_KIND_STRING, {.string = destination}, \
-	}
-#define OPTION_U64(name, short_name, argument, help, destination)                        \
+#define OPTION_ROW(long_name, letter, word, text, of_kind, ...)                          \
 	{                                                                                \
-		name, short_name, argument, help, OPTION_KIND_U64, {.u64 = destination}, \
+		.name = long_name, .short_name = letter, .argument = word, .help = text, \
+		.kind = of_kind, .store = {                                              \
+			__VA_ARGS__                                                      \
+		}                                                                        \
 	}
+#define OPTION_FLAG(long_name, letter, text, destination) \
+	OPTION_ROW(long_name, letter, NULL, text, OPTION_KIND_FLAG, .flag = destination)
+#define OPTION_STRING(long_name, letter, word, text, destination) \
+	OPTION_ROW(long_name, letter, word, text, OPTION_KIND_STRING, .string = destination)
+#define OPTION_U64(long_name, letter, word, text, destination) \
+	OPTION_ROW(long_name, letter, word, text, OPTION_KIND_U64, .u64 = destination)
 /* "500ms", "10s", "2m": stored in nanoseconds. */
-#define OPTION_DURATION(name, short_name, help, destination)          \
-	{                                                             \
-		name, short_name, "TIME", help, OPTION_KIND_DURATION, \
-		{                                                     \
-			.nanoseconds = destination                    \
-		}                                                     \
-	}
-#define OPTION_STRINGS(name, short_name, argument, help, destination)                            \
-	{                                                                                        \
-		name, short_name, argument, help, OPTION_KIND_STRINGS, {.strings = destination}, \
-	}
+#define OPTION_DURATION(long_name, letter, text, destination)             \
+	OPTION_ROW(long_name, letter, "TIME", text, OPTION_KIND_DURATION, \
+		   .nanoseconds = destination)
+#define OPTION_STRINGS(long_name, letter, word, text, destination) \
+	OPTION_ROW(long_name, letter, word, text, OPTION_KIND_STRINGS, .strings = destination)
 /* Rows that every command spells alike. */
-#define OPTION_PIDS(destination, help)                     \
-	{                                                  \
-		"pid", 'p', "PID", help, OPTION_KIND_PIDS, \
-		{                                          \
-			.pids = (destination)              \
-		}                                          \
-	}
+#define OPTION_PIDS(destination, text) \
+	OPTION_ROW("pid", 'p', "PID", text, OPTION_KIND_PIDS, .pids = destination)
 #define OPTION_JSON(destination) OPTION_FLAG("json", 0, "print JSON", destination)
-#define OPTION_END            \
-	{                     \
-		.name = NULL, \
+#define OPTION_END           \
+	{                    \
+		.name = NULL \
 	}
 
 struct command;
