@@ -32,7 +32,7 @@ struct source_options {
 struct source_unit {
 	const char *name;      /* path of the object in the tree: "src/networking.o" */
 	const char *source;    /* its source file in the tree */
-	const char *plain_old, *plain_new; /* objects of the plain builds */
+	const char *plain_old, *plain_new; /* objects of the plain builds; old: NULL when it is new */
 	const char *sectioned_old, *sectioned_new; /* with one section per function and datum */
 	bool stable;           /* false: differs between two builds of the same source */
 	const char *const *changed_inputs; /* files of the diff that it read */
@@ -45,11 +45,17 @@ struct source_unit {
 struct source_link {
 	const char *name; /* path in the tree */
 	const char *file; /* as the plain build left it, in the cache */
+	const char *unstripped; /* before the build stripped it in place, or NULL: it did not */
 };
 
 struct source_build {
 	struct arena *arena;
 	VEC(struct source_unit) units;
+	/*
+	 * Objects that read a changed file and came out with the same code and data: to be compared
+	 * with the target, not patched. They have no sectioned objects.
+	 */
+	VEC(struct source_unit) unchanged_units;
 	VEC(struct source_link) links;
 	const char *log;        /* the build's own output */
 	const char *const *diff_files; /* files that the diffs touch */
