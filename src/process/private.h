@@ -127,6 +127,8 @@ void restart_interrupt(struct thread_state *task);
 const char *system_call_name(int64_t number);
 
 /* call.c */
+/** What a call needs, found by its bytes in the target's code; before the stop as a rule. */
+struct error *gadgets_find(struct process_stop *stop) MUST_CHECK;
 void gadgets_free(struct gadgets *gadgets);
 
 #endif

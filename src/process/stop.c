@@ -300,6 +300,7 @@ struct error *process_seize(struct process *process, struct process_stop **ret)
 	TRY(tasks_refresh(stop));
 	for (size_t i = 0; i < state->tasks.count; i++)
 		TRY(task_check_tracer(state->tasks.items[i]));
+	TRY(gadgets_find(stop));
 	*ret = take_ptr(guard);
 	return NULL;
 }
