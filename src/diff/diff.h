@@ -19,6 +19,7 @@ enum diff_verdict {
 	DIFF_NEW,
 	DIFF_REMOVED,
 };
+const char *diff_verdict_word(enum diff_verdict verdict);
 
 /** How two symbols were matched, from certain to fallible. */
 #define DIFF_LEVELS(X)                                            \
@@ -52,7 +53,11 @@ struct diff_function {
 	uint64_t old_offset, new_offset;
 	const char *old_text, *new_text; /* disassembled; NULL when it is not an instruction */
 	bool forced;  /* in options->changed_elsewhere */
-	bool returns; /* has a return, a tail jump or a trap behind an abort; false: runs for ever */
+	/*
+	 * Of the code that a thread may be inside (the old one, of a NEW function the new one): control
+	 * can leave it. false: it loops and has no return and no jump out. SAME: not asked, true.
+	 */
+	bool returns;
 	/* Other parts of the old function that a thread may be inside: .cold, .part children. */
 	const struct object_symbol **old_parts;
 	size_t old_part_count;
@@ -77,7 +82,7 @@ struct diff {
 	const struct object *old_object, *new_object; /* must outlive the diff */
 	VEC(struct diff_function) functions; /* in the new object's order, removed ones last */
 	struct findings findings;
-	bool changed; /* any function CHANGED or NEW, or any finding of changed data */
+	bool changed; /* any function CHANGED, NEW or REMOVED, or any changed datum */
 	/*
 	 * Changed and new functions and what they need that the target lacks, one section each:
 	 * functions with their .cold, strings, constants, jump tables, new data, .eh_frame with
