@@ -80,33 +80,40 @@ static const char *in_folder(struct work *work, const char *name)
 	return arena_printf(work->arena, "%s/%s", work->folder, name);
 }
 
-static struct tree tree_of(struct work *work, const char *upper, bool new)
+// Whose content a tree shows.
+enum version {
+	VERSION_SOURCE,  // as the user, or the package, has it
+	VERSION_OLD,     // built
+	VERSION_PATCHED, // built, then the diff
+	VERSION_NEW,     // built, then the diff, then built again
+};
+
+static const char *layer_of(struct work *work, enum version version)
+{
+	static const char *const names[] = {
+		[VERSION_PATCHED] = "diff",
+		[VERSION_NEW] = "new",
+	};
+	if (version == VERSION_SOURCE)
+		return work->lowest;
+	if (version == VERSION_OLD)
+		return arena_printf(work->arena, "%s/old", work->folder);
+	return arena_printf(work->arena, "%s/%s", work->patch_folder, names[version]);
+}
+
+// The tree of that version, with what is written to it in @upper.
+static struct tree tree_of(struct work *work, enum version version, const char *upper)
 {
 	struct tree tree = {.at = work->at, .upper = upper, .root = work->is_package};
-	if (new)
-		tree.layers[tree.layer_count++] =
-			arena_printf(work->arena, "%s/new", work->patch_folder);
-	tree.layers[tree.layer_count++] = in_folder(work, "old");
-	tree.layers[tree.layer_count++] = work->lowest;
+	for (int i = (int)version; i >= VERSION_SOURCE; i--)
+		tree.layers[tree.layer_count++] = layer_of(work, (enum version)i);
 	return tree;
 }
 
-static struct tree plain_tree(struct work *work)
+// The tree in which a version comes about: its own layer takes the changes.
+static struct tree tree_becoming(struct work *work, enum version version)
 {
-	return (struct tree){
-		.at = work->at,
-		.layers = {work->lowest},
-		.layer_count = 1,
-		.upper = in_folder(work, "old"),
-		.root = work->is_package,
-	};
-}
-
-static struct tree new_tree(struct work *work)
-{
-	struct tree tree =
-		tree_of(work, arena_printf(work->arena, "%s/new", work->patch_folder), false);
-	return tree;
+	return tree_of(work, (enum version)(version - 1), layer_of(work, version));
 }
 
 static const char *lookup(struct work *work, const struct tree *tree, const char *name)
@@ -561,19 +568,19 @@ static struct error *make_plain_build(struct work *work)
 	double start = seconds();
 	const char *records = in_folder(work, "records");
 	if (work->is_package) {
-		struct tree tree = plain_tree(work);
+		struct tree tree = tree_becoming(work, VERSION_OLD);
 		TRY(package_prepare(work->arena, &work->package, &tree,
 				    in_folder(work, "prepare.log"), work->progress));
 		work->root = work->package.directory;
 		work->prefix = arena_printf(work->arena, "%s/", work->root + 1);
 	}
 	bool base = work->options->base_patch_count > 0;
-	TRY(run_build(work, plain_tree(work), records, work->log, "plain build", base, false));
+	TRY(run_build(work, tree_becoming(work, VERSION_OLD), records, work->log, "plain build", base, false));
 	TRY(read_records(work, records, &work->old_commands, &work->old_graph));
 	if (!work->is_package && built_before(work)) {
 		forget_records(&work->old_commands, &work->old_graph);
 		start = seconds();
-		TRY(run_build(work, plain_tree(work), records, work->log, "plain build", false, true));
+		TRY(run_build(work, tree_becoming(work, VERSION_OLD), records, work->log, "plain build", false, true));
 		TRY(read_records(work, records, &work->old_commands, &work->old_graph));
 	}
 	if (work->old_graph.compiles.count == 0)
@@ -592,7 +599,7 @@ static struct error *plain_build(struct work *work)
 	work->result.cached = true;
 	work->result.plain_seconds = strtod(text, NULL);
 	if (work->is_package) {
-		struct tree tree = plain_tree(work);
+		struct tree tree = tree_becoming(work, VERSION_OLD);
 		TRY(package_locate(work->arena, &work->package, &tree));
 		work->root = work->package.directory;
 		work->prefix = arena_printf(work->arena, "%s/", work->root + 1);
@@ -648,7 +655,8 @@ static struct error *apply_diffs(struct work *work)
 	TRY(directory_create_all(work->patch_folder));
 
 	progress_report(work->progress, "applying the diff", 0, 0);
-	struct tree tree = new_tree(work);
+	TRY(directory_create_all(layer_of(work, VERSION_NEW)));
+	struct tree tree = tree_becoming(work, VERSION_PATCHED);
 	struct tree_session *session;
 	_cleanup_buffer_ struct buffer reply = {0};
 	TRY(tree_start(&tree, apply_inside, work, &session));
@@ -696,7 +704,7 @@ static struct unit *add_unit(struct work *work, const char *object)
 // Objects of trials (conftest.o) are gone when the build ends.
 static bool old_exists(struct work *work, const struct compile *compile)
 {
-	return compile->synthetic || made(work, in_folder(work, "old"), compile->object);
+	return compile->synthetic || made(work, layer_of(work, VERSION_OLD), compile->object);
 }
 
 // The name of an object's copy beside the plain build.
@@ -734,7 +742,7 @@ static struct timespec *changed_times(struct work *work)
 {
 	struct timespec *times =
 		arena_array(work->arena, work->changed.list.count + 1, sizeof(*times));
-	struct tree old = plain_tree(work);
+	struct tree old = tree_becoming(work, VERSION_OLD);
 	for (size_t i = 0; i < work->changed.list.count; i++) {
 		const char *path = lookup(work, &old, work->changed.list.items[i]);
 		struct stat status;
@@ -765,7 +773,7 @@ struct replays {
 	const char *stage;
 	const char *upper;
 	const char *log;
-	bool new;
+	enum version version;
 	enum replay_kind kind;
 	VEC(struct unit *) units;
 	struct jobs jobs;
@@ -784,18 +792,18 @@ static struct error *replays_begin(struct work *work, struct replays *replays, u
 	for (size_t i = 0; i < replays->units.count; i++) {
 		const struct unit *unit = replays->units.items[i];
 		const struct compile *compile =
-			replays->new ? (unit->new ? unit->new : unit->old) : unit->old;
+			replays->version == VERSION_NEW && unit->new ? unit->new : unit->old;
 		replay_job(work->arena, work->root, compile, replays->kind, log, &jobs[i]);
 	}
 	replays->jobs = (struct jobs){jobs, replays->units.count, parallel};
 	replays->inside = (struct replay_inside){
-		work, &replays->jobs, replays->new ? changed_times(work) : NULL};
-	struct tree tree = tree_of(work, replays->upper, replays->new);
+		work, &replays->jobs, replays->version > VERSION_OLD ? changed_times(work) : NULL};
+	struct tree tree = tree_of(work, replays->version, replays->upper);
 	TRY(tree_remove(tree.upper));
 	return tree_start(&tree, replay_inside, &replays->inside, &replays->session);
 }
 
-static struct error *replays_end(struct work *work, struct replays *replays)
+static struct error *replays_wait(struct work *work, struct replays *replays)
 {
 	if (!replays->session)
 		return NULL;
@@ -803,6 +811,12 @@ static struct error *replays_end(struct work *work, struct replays *replays)
 	_cleanup_buffer_ struct buffer reply = {0};
 	TRY(tree_finish(take_ptr(replays->session), tell_news, &news, &reply));
 	jobs_take_reply(&replays->jobs, &reply);
+	return NULL;
+}
+
+static struct error *replays_end(struct work *work, struct replays *replays)
+{
+	TRY(replays_wait(work, replays));
 	return replay_failed(&replays->jobs, replays->stage, replays->log);
 }
 
@@ -870,12 +884,12 @@ static bool objects_same(struct work *work, const char *a, const char *b)
 // Old and new plain objects of every unit; what has none yet is compiled for it.
 static struct error *compare_units(struct work *work, struct replays *again)
 {
-	const char *new_upper = arena_printf(work->arena, "%s/new", work->patch_folder);
-	struct tree old = plain_tree(work);
+	const char *new_upper = layer_of(work, VERSION_NEW);
+	struct tree old = tree_becoming(work, VERSION_OLD);
 	struct replays fresh = {
 		.stage = "new tree",
 		.upper = arena_printf(work->arena, "%s/replayed", work->patch_folder),
-		.new = true,
+		.version = VERSION_NEW,
 		.kind = REPLAY_PLAIN,
 	};
 	for (size_t i = 0; i < work->units.count; i++) {
@@ -951,19 +965,21 @@ static struct error *make_sections(struct work *work)
 	struct replays old = {
 		.stage = "sections",
 		.upper = arena_printf(work->arena, "%s/sections-old", work->patch_folder),
+		.version = VERSION_OLD,
 		.kind = REPLAY_SECTIONED,
 	};
 	struct replays new = {
 		.stage = "sections",
 		.upper = arena_printf(work->arena, "%s/sections-new", work->patch_folder),
 		.kind = REPLAY_SECTIONED,
-		.new = true,
+		.version = VERSION_NEW,
 	};
 	for (size_t i = 0; i < work->units.count; i++) {
 		struct unit *unit = work->units.items[i];
 		if (unit->same || unit->dropped)
 			continue;
-		vec_push(&new.units, unit);
+		if (!unit->sectioned_new)
+			vec_push(&new.units, unit);
 		if (unit->old && !path_exists(kept_path(work, unit->object, "sections")))
 			vec_push(&old.units, unit);
 	}
@@ -979,9 +995,12 @@ static struct error *make_sections(struct work *work)
 		error = replays_end(work, &old);
 	if (!error)
 		error = replays_keep(work, &old, "sections");
-	for (size_t i = 0; !error && i < new.units.count; i++) {
-		struct unit *unit = new.units.items[i];
-		unit->sectioned_new = made(work, new.upper, unit->object);
+	for (size_t i = 0; !error && i < work->units.count; i++) {
+		struct unit *unit = work->units.items[i];
+		if (unit->same || unit->dropped)
+			continue;
+		if (!unit->sectioned_new)
+			unit->sectioned_new = made(work, new.upper, unit->object);
 		if (unit->old)
 			unit->sectioned_old = kept_path(work, unit->object, "sections");
 		if (!unit->sectioned_new)
@@ -1021,9 +1040,9 @@ static void find_readers(struct work *work)
 static struct error *build_new_tree(struct work *work, const char *log)
 {
 	const char *records = arena_printf(work->arena, "%s/records", work->patch_folder);
-	TRY(run_build(work, new_tree(work), records, log, "new tree", false, false));
+	TRY(run_build(work, tree_becoming(work, VERSION_NEW), records, log, "new tree", false, false));
 	TRY(read_records(work, records, &work->new_commands, &work->new_graph));
-	const char *upper = arena_printf(work->arena, "%s/new", work->patch_folder);
+	const char *upper = layer_of(work, VERSION_NEW);
 	// Readers found before learn of their new commands.
 	for (size_t i = 0; i < work->units.count; i++) {
 		struct unit *unit = work->units.items[i];
@@ -1038,7 +1057,7 @@ static struct error *build_new_tree(struct work *work, const char *log)
 					 !made(work, upper, compile->object))
 			continue;
 		// Rebuilt, the same, and reads nothing of the diff: the build system was careful.
-		struct tree tree = plain_tree(work);
+		struct tree tree = tree_becoming(work, VERSION_OLD);
 		const char *before = lookup(work, &tree, compile->object);
 		if (!compile->synthetic && before && !reads_changed(work, compile, NULL) &&
 		    files_equal(before, made(work, upper, compile->object)))
@@ -1048,26 +1067,66 @@ static struct error *build_new_tree(struct work *work, const char *log)
 	return NULL;
 }
 
-// The new tree's build, and meanwhile what will be wanted of the old one.
+// Was the compile of the new tree the one that was prefetched: the same command, and no input that
+// the build made anew?
+static bool prefetch_holds(struct work *work, const struct unit *unit)
+{
+	const struct compile *old = unit->old, *new = unit->new ? unit->new : unit->old;
+	if (old->command->word_count != new->command->word_count || old->synthetic != new->synthetic ||
+	    !string_equal(old->command->directory, new->command->directory) ||
+	    !string_equal(old->command->tool, new->command->tool))
+		return false;
+	for (size_t i = 0; i < old->command->word_count; i++)
+		if (!string_equal(old->command->words[i], new->command->words[i]))
+			return false;
+	for (size_t i = 0; i < new->inputs.list.count; i++) {
+		const char *name = path_within(work->root, new->inputs.list.items[i]);
+		if (name && made(work, layer_of(work, VERSION_NEW), name))
+			return false;
+	}
+	return true;
+}
+
+static void take_prefetched(struct work *work, const struct replays *replays)
+{
+	for (size_t i = 0; i < replays->units.count; i++) {
+		struct unit *unit = replays->units.items[i];
+		if (replays->jobs.items[i].status == 0 && prefetch_holds(work, unit))
+			unit->sectioned_new = made(work, replays->upper, unit->object);
+	}
+}
+
+// The new tree's build, and meanwhile what will most likely be wanted beside it.
 static struct error *find_units(struct work *work)
 {
 	struct replays again = {
 		.stage = "new tree",
 		.upper = arena_printf(work->arena, "%s/again", work->patch_folder),
+		.version = VERSION_OLD,
 		.kind = REPLAY_PLAIN,
 	};
 	struct replays sections = {
 		.stage = "new tree",
 		.upper = arena_printf(work->arena, "%s/prefetched", work->patch_folder),
+		.version = VERSION_OLD,
+		.kind = REPLAY_SECTIONED,
+	};
+	struct replays new_sections = {
+		.stage = "new tree",
+		.upper = arena_printf(work->arena, "%s/prefetched-new", work->patch_folder),
+		.version = VERSION_PATCHED,
 		.kind = REPLAY_SECTIONED,
 	};
 	find_readers(work);
-	if (work->units.count <= PREFETCH_LIMIT)
-		for (size_t i = 0; i < work->units.count; i++)
-			want_old(work, work->units.items[i], &again, &sections);
+	for (size_t i = 0; i < work->units.count && work->units.count <= PREFETCH_LIMIT; i++) {
+		want_old(work, work->units.items[i], &again, &sections);
+		vec_push(&new_sections.units, work->units.items[i]);
+	}
 	struct error *error = replays_begin(work, &again, 1);
 	if (!error)
 		error = replays_begin(work, &sections, 1);
+	if (!error)
+		error = replays_begin(work, &new_sections, 1);
 	if (!error && !work->is_package)
 		error = build_new_tree(work, arena_printf(work->arena, "%s/new.log", work->patch_folder));
 	if (!error)
@@ -1078,6 +1137,11 @@ static struct error *find_units(struct work *work)
 		error = replays_end(work, &sections);
 	if (!error)
 		error = replays_keep(work, &sections, "sections");
+	// The diff alone may not compile, before the build has made what else it needs.
+	if (!error)
+		error = replays_wait(work, &new_sections);
+	if (!error)
+		take_prefetched(work, &new_sections);
 	again.units.count = 0;
 	if (!error)
 		error = check_flags(work);
@@ -1087,6 +1151,7 @@ static struct error *find_units(struct work *work)
 		error = check_stability(work, &again);
 	replays_deinit(&again);
 	replays_deinit(&sections);
+	replays_deinit(&new_sections);
 	return error;
 }
 
@@ -1149,7 +1214,7 @@ static const char *unstripped_of(struct work *work, const char *output)
 static void put_links(struct work *work)
 {
 	const char *target = work->options->target ? path_basename(work->options->target) : "";
-	struct tree tree = plain_tree(work);
+	struct tree tree = tree_becoming(work, VERSION_OLD);
 	// Those of the target's own name first.
 	for (int pass = 0; pass < 2; pass++)
 		for (size_t i = 0; i < work->old_graph.links.count; i++) {
