@@ -284,6 +284,7 @@ static struct error *find_key(struct work *work)
 		digest_update_string(&state, work->package.source_version);
 		digest_update_string(&state, work->package.codename);
 		digest_update_string(&state, work->package.architecture);
+		digest_update_string(&state, work->package.root_stamp);
 	} else {
 		progress_report(work->progress, "reading the tree", 0, 0);
 		struct digest tree;
@@ -339,7 +340,7 @@ static char **build_environment(struct work *work, const char *records)
 static struct job build_command(struct work *work, const char *records, int log)
 {
 	const struct source_options *options = work->options;
-	char **words = arena_array(work->arena, options->command_count + 4, sizeof(char *));
+	char **words = arena_array(work->arena, options->command_count + 8, sizeof(char *));
 	if (work->is_package) {
 		// The system's own: what a binary package is built by, without signing or tests.
 		static const char *const command[] = {"dpkg-buildpackage", "-us", "-uc", "-b"};
@@ -424,8 +425,7 @@ static struct error *build_inside(void *context, struct tree_inside *inside)
 		return error_errno(errno, "cannot enter '%s'", work->root);
 	if (build->apply_base) {
 		struct names ignored = {0};
-		TRY(error_prefix(diff_set_apply(work->arena, work->base, work->root,
-						work->is_package ? 1 : -1, &ignored),
+		TRY(error_prefix(diff_set_apply(work->arena, work->base, work->root, -1, &ignored),
 				 "base patch"));
 	}
 	if (build->remove_products)
@@ -630,7 +630,7 @@ static struct error *apply_inside(void *context, struct tree_inside *inside)
 {
 	struct work *work = context;
 	struct names names = {0};
-	TRY(diff_set_apply(work->arena, work->diffs, work->root, work->is_package ? 1 : -1, &names));
+	TRY(diff_set_apply(work->arena, work->diffs, work->root, -1, &names));
 	hide_from_git(work->root, &names);
 	for (size_t i = 0; i < names.list.count; i++)
 		buffer_append(&inside->reply, names.list.items[i], strlen(names.list.items[i]) + 1);
@@ -1268,8 +1268,10 @@ static struct error *find_places(struct work *work)
 	work->cache = arena_strdup(work->arena, cache);
 	if (options->package) {
 		work->is_package = true;
-		return package_find(work->arena, options->package, options->package_version,
-				    &work->package);
+		TRY(package_find(work->arena, options->package, options->package_version,
+				 &work->package));
+		return package_root(work->arena, work->cache, &work->package, work->progress,
+				    &work->lowest);
 	}
 	_cleanup_free_ char *tree = realpath(options->tree, NULL);
 	struct stat status;
@@ -1303,9 +1305,7 @@ static struct error *open_folder(struct work *work)
 	work->log = in_folder(work, "plain.log");
 	if (work->is_package) {
 		work->at = in_folder(work, "root");
-		TRY(directory_create_all(work->at));
-		return package_root(work->arena, work->cache, &work->package, work->progress,
-				    &work->lowest);
+		return directory_create_all(work->at);
 	}
 	const char *masquerade = arena_printf(work->arena, "%s/bin", work->cache);
 	TRY(masquerade_copy(masquerade));

@@ -189,13 +189,14 @@ struct package {
 	const char *name, *version;               /* of the binary package */
 	const char *source, *source_version;
 	const char *codename, *architecture;
+	const char *root_stamp; /* of the clean root: another one has another; by package_root() */
 	const char *directory; /* of the unpacked source, in the root; set by package_prepare() */
 };
 /** Which source the installed (or named) version was built from. */
 struct error *package_find(struct arena *arena, const char *name, const char *version,
 			   struct package *ret) MUST_CHECK;
 /** A clean root with compilers, shared by all packages of a suite; @ret is its directory. */
-struct error *package_root(struct arena *arena, const char *cache, const struct package *package,
+struct error *package_root(struct arena *arena, const char *cache, struct package *package,
 			   const struct progress *progress, const char **ret) MUST_CHECK;
 /** In the package's own tree: build dependencies and unpacked source. */
 struct error *package_prepare(struct arena *arena, struct package *package,
