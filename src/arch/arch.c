@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * The list of CPUs, and what their relocation tables share: reading, checking and writing a field.
  */
@@ -54,21 +54,23 @@ bool arch_relocation_fits(const struct arch_relocation *relocation, uint64_t val
 	return relocation->sign_checked ? fits_signed(value, bits) : as_unsigned;
 }
 
-struct error *arch_relocation_write(const struct arch *arch, const struct arch_relocation *relocation,
-				    uint8_t *field, uint64_t value)
+struct error *arch_relocation_write(const struct arch *arch,
+				    const struct arch_relocation *relocation, uint8_t *field,
+				    uint64_t value)
 {
 	if (!arch_relocation_fits(relocation, value)) {
 		unsigned bits = relocation->size * 8u;
 		int64_t limit = (int64_t)1 << (bits - 1);
 		if (relocation->sign_checked)
 			return error_new(ERROR_KIND_INPUT,
-					 "%s: value %" PRId64 " does not fit [%" PRId64 ", %" PRId64 "]",
+					 "%s: value %" PRId64 " does not fit [%" PRId64 ", %" PRId64
+					 "]",
 					 relocation->name, (int64_t)value, -limit, limit - 1);
-		return error_new(ERROR_KIND_INPUT,
-				 "%s: value 0x%" PRIx64 " does not fit [%s0x%" PRIx64 ", 0x%" PRIx64 "]",
-				 relocation->name, value, relocation->any_checked ? "-" : "",
-				 relocation->any_checked ? (uint64_t)limit : 0,
-				 ((uint64_t)1 << bits) - 1);
+		return error_new(
+			ERROR_KIND_INPUT,
+			"%s: value 0x%" PRIx64 " does not fit [%s0x%" PRIx64 ", 0x%" PRIx64 "]",
+			relocation->name, value, relocation->any_checked ? "-" : "",
+			relocation->any_checked ? (uint64_t)limit : 0, ((uint64_t)1 << bits) - 1);
 	}
 
 	assert(relocation->size <= 8);

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * x86-64: constants, jumps, veneers and transition stubs.
  *
@@ -10,7 +10,7 @@
 #include <elf.h>
 #include <string.h>
 
-/* jmp rel32 (e9) or rel8 (eb): Intel SDM, volume 2, "JMP". */
+// jmp rel32 (e9) or rel8 (eb): Intel SDM, volume 2, "JMP".
 static bool jump_write(uint8_t *bytes, size_t size, uint64_t from, uint64_t to)
 {
 	if (size == 5) {
@@ -28,7 +28,7 @@ static bool jump_write(uint8_t *bytes, size_t size, uint64_t from, uint64_t to)
 	return false;
 }
 
-/* jmp *slot(%rip): no register is used, so it fits in front of any callee. */
+// jmp *slot(%rip): no register is used, so it fits in front of any callee.
 static bool veneer_write(uint8_t *bytes, uint64_t from, uint64_t slot, size_t *ret_size)
 {
 	uint8_t field[4];
@@ -41,19 +41,17 @@ static bool veneer_write(uint8_t *bytes, uint64_t from, uint64_t slot, size_t *r
 	return true;
 }
 
-/*
- *	83 3d <word> 00		cmpl $0, word(%rip)
- *	0f 84 <old>		je old
- *	e9 <new>		jmp new
- *
- * The word is an operand, not code, so that one aligned store to it switches every function of a
- * patch. The compare writes flags, which carry nothing into a function (psABI 3.2.1: only DF is
- * defined at an entry, and cmp leaves it alone).
- */
+//	83 3d <word> 00		cmpl $0, word(%rip)
+//	0f 84 <old>		je old
+//	e9 <new>		jmp new
+//
+// The word is an operand, not code, so that one aligned store to it switches every function of a
+// patch. The compare writes flags, which carry nothing into a function (psABI 3.2.1: only DF is
+// defined at an entry, and cmp leaves it alone).
 static bool stub_write(uint8_t bytes[ARCH_STUB_MAX], uint64_t at, uint64_t word, uint64_t old,
 		       uint64_t new_address, size_t *ret_size)
 {
-	uint8_t stub[18] = { 0x83, 0x3d, 0, 0, 0, 0, 0x00, 0x0f, 0x84, 0, 0, 0, 0, 0xe9 };
+	uint8_t stub[18] = {0x83, 0x3d, 0, 0, 0, 0, 0x00, 0x0f, 0x84, 0, 0, 0, 0, 0xe9};
 	if (!x86_64_displacement(at + 7, word, stub + 2) ||
 	    !x86_64_displacement(at + 13, old, stub + 9) ||
 	    !x86_64_displacement(at + 18, new_address, stub + 14))
@@ -63,7 +61,7 @@ static bool stub_write(uint8_t bytes[ARCH_STUB_MAX], uint64_t at, uint64_t word,
 	return true;
 }
 
-static const uint8_t padding[] = { 0xcc };
+static const uint8_t padding[] = {0xcc};
 
 const struct arch arch_x86_64 = {
 	.name = "x86_64",
@@ -74,10 +72,10 @@ const struct arch arch_x86_64 = {
 	.jump_size = 5,
 	.short_jump_size = 2,
 	.short_jump_reach = 127,
-	/* rel32 reaches 2 GiB; the margin covers a patch's own size, so that all of it is in reach. */
+	// rel32 reaches 2 GiB; the margin covers a patch's own size, so that all of it is in reach.
 	.jump_reach = 0x80000000 - 0x1000000,
 	.function_align = 16,
-	.red_zone = 128, /* psABI 3.2.2 */
+	.red_zone = 128, // psABI 3.2.2
 	.padding = padding,
 
 	.relocation_none = R_X86_64_NONE,

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Decoding by Zydis, and moving the first instructions of a function to another place.
  *
@@ -20,7 +20,7 @@ static bool decode_full(const uint8_t *bytes, size_t size, ZydisDecodedInstructi
 	return ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder, NULL, bytes, size, ret));
 }
 
-/* [%rip + disp32]: mod 0, r/m 5 (Intel SDM, volume 2, 2.2.1.6). */
+// [%rip + disp32]: mod 0, r/m 5 (Intel SDM, volume 2, 2.2.1.6).
 static bool has_rip_operand(const ZydisDecodedInstruction *instruction)
 {
 	return (instruction->attributes & ZYDIS_ATTRIB_HAS_MODRM) &&
@@ -55,12 +55,12 @@ static enum arch_flow flow_of(const ZydisDecodedInstruction *instruction)
 	case ZYDIS_MNEMONIC_SYSEXIT:
 		return ARCH_FLOW_RETURN;
 	default:
-		/* jcc, loop, jrcxz; xbegin goes to its operand when the transaction aborts. */
+		// jcc, loop, jrcxz; xbegin goes to its operand when the transaction aborts.
 		return direct ? ARCH_FLOW_BRANCH : ARCH_FLOW_NEXT;
 	}
 }
 
-/* gas and compilers fill with 90, 66 90 and 0f 1f /0 under any prefixes; f3 90 is pause. */
+// gas and compilers fill with 90, 66 90 and 0f 1f /0 under any prefixes; f3 90 is pause.
 static bool is_nop(const ZydisDecodedInstruction *instruction, const uint8_t *bytes)
 {
 	if (instruction->mnemonic == ZYDIS_MNEMONIC_NOP)
@@ -96,7 +96,7 @@ bool x86_64_decode(const uint8_t *bytes, size_t size, uint64_t address,
 	}
 	ret->has_pcrel = true;
 	ret->target = address + instruction.length + (uint64_t)distance;
-	/* 67: %eip-relative, cut to 32 bits. */
+	// 67: %eip-relative, cut to 32 bits.
 	if (instruction.address_width == 32 && !has_relative_immediate(&instruction))
 		ret->target = (uint32_t)ret->target;
 	return true;
@@ -126,9 +126,7 @@ void x86_64_format(const uint8_t *bytes, size_t size, uint64_t address, char *te
 		snprintf(text, text_size, "(end)");
 }
 
-/*
- * Besides NOPs and int3, gas fills a long gap with a jump over NOPs, and linkers put zeroes.
- */
+// Besides NOPs and int3, gas fills a long gap with a jump over NOPs, and linkers put zeroes.
 bool x86_64_is_padding(const uint8_t *bytes, size_t size)
 {
 	size_t at = 0;
@@ -153,11 +151,11 @@ bool x86_64_is_padding(const uint8_t *bytes, size_t size)
 /* ---- move --------------------------------------------------------------------------------- */
 
 struct piece {
-	size_t at;	/* in the old code */
-	size_t moved_at; /* in the moved code */
+	size_t at;       // in the old code
+	size_t moved_at; // in the moved code
 	struct arch_instruction instruction;
-	uint8_t opcode_at; /* behind the legacy prefixes of a branch */
-	uint8_t size;	   /* in the moved code */
+	uint8_t opcode_at; // behind the legacy prefixes of a branch
+	uint8_t size;      // in the moved code
 };
 
 static struct error *cannot_move(const uint8_t *bytes, size_t size, uint64_t address,
@@ -165,30 +163,39 @@ static struct error *cannot_move(const uint8_t *bytes, size_t size, uint64_t add
 {
 	char text[128];
 	x86_64_format(bytes, size, address, text, sizeof(text));
-	return error_new(ERROR_KIND_UNSUPPORTED, "\"%s\" at 0x%" PRIx64 " cannot be moved: %s", text,
-			 address, why);
+	return error_new(ERROR_KIND_UNSUPPORTED, "\"%s\" at 0x%" PRIx64 " cannot be moved: %s",
+			 text, address, why);
 }
 
 static bool is_prefix(uint8_t byte)
 {
 	switch (byte) {
-	case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x64: case 0x65:
-	case 0x66: case 0x67: case 0xf0: case 0xf2: case 0xf3:
+	case 0x26:
+	case 0x2e:
+	case 0x36:
+	case 0x3e:
+	case 0x64:
+	case 0x65:
+	case 0x66:
+	case 0x67:
+	case 0xf0:
+	case 0xf2:
+	case 0xf3:
 		return true;
 	default:
-		return byte >= 0x40 && byte <= 0x4f; /* REX */
+		return byte >= 0x40 && byte <= 0x4f; // REX
 	}
 }
 
-/* How many bytes the moved form takes; 0: it keeps its size. */
+// How many bytes the moved form takes; 0: it keeps its size.
 static uint8_t widened_size(uint8_t opcode, uint8_t opcode_at)
 {
 	if (opcode == 0xeb)
-		return opcode_at + 5; /* jmp rel32 */
+		return opcode_at + 5; // jmp rel32
 	if (opcode >= 0x70 && opcode <= 0x7f)
-		return opcode_at + 6; /* jcc rel32 */
+		return opcode_at + 6; // jcc rel32
 	if (opcode >= 0xe0 && opcode <= 0xe3)
-		return opcode_at + 9; /* loop/jrcxz over a short jump to a jmp rel32 */
+		return opcode_at + 9; // loop/jrcxz over a short jump to a jmp rel32
 	return 0;
 }
 
@@ -196,31 +203,30 @@ static struct error *plan_one(const uint8_t *bytes, size_t size, uint64_t addres
 			      struct piece *piece)
 {
 	struct arch_instruction *instruction = &piece->instruction;
-	if (!x86_64_decode(bytes, size, address, instruction))
+	ZydisDecodedInstruction full;
+	if (!decode_full(bytes, size, &full) || !x86_64_decode(bytes, size, address, instruction))
 		return cannot_move(bytes, size, address, "it is not an instruction");
 	piece->size = instruction->length;
 	if (!instruction->has_pcrel)
 		return NULL;
 
-	if (instruction->pcrel_size == 4) {
-		ZydisDecodedInstruction full;
-		if (!decode_full(bytes, size, &full))
-			return cannot_move(bytes, size, address, "it is not an instruction");
-		if (full.address_width == 32 && !has_relative_immediate(&full))
+	if (!has_relative_immediate(&full)) {
+		if (full.address_width == 32)
 			return cannot_move(bytes, size, address, "it counts from a 32-bit address");
-		/*
-		 * The return address of a moved call lies in the moved code, as if it had been
-		 * compiled there; only code that looks at it sees a difference. A call to the next
-		 * instruction is made for that alone.
-		 */
-		if (instruction->flow == ARCH_FLOW_CALL &&
-		    instruction->target == address + instruction->length)
-			return cannot_move(bytes, size, address, "it reads its own address");
 		return NULL;
 	}
-	/* 66 before a branch: Intel ignores it, AMD cuts %rip to 16 bits. */
-	if (instruction->pcrel_size != 1)
+	// Intel ignores 66 before a near branch, AMD cuts %rip to 16 bits; with REX.W, as in the TLS
+	// sequences, both ignore it.
+	if ((full.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE) && !full.raw.rex.W)
 		return cannot_move(bytes, size, address, "CPUs disagree about its operand size");
+	// The return address of a moved call lies in the moved code, as if it had been compiled there;
+	// only code that looks at it sees a difference. A call to the next instruction is made for that
+	// alone.
+	if (instruction->flow == ARCH_FLOW_CALL &&
+	    instruction->target == address + instruction->length)
+		return cannot_move(bytes, size, address, "it reads its own address");
+	if (instruction->pcrel_size != 1)
+		return NULL;
 
 	while (piece->opcode_at < instruction->length && is_prefix(bytes[piece->opcode_at]))
 		piece->opcode_at++;
@@ -231,11 +237,9 @@ static struct error *plan_one(const uint8_t *bytes, size_t size, uint64_t addres
 	return NULL;
 }
 
-/*
- * Where a moved instruction shall lead. A branch to an instruction that moved too goes to the moved
- * one, for a detour stands over the old one; a call of the function by itself is a call like any
- * other and goes to the entry. false: into the middle of what moved.
- */
+// Where a moved instruction shall lead. A branch to an instruction that moved too goes to the moved
+// one, for a detour stands over the old one; a call of the function by itself is a call like any
+// other and goes to the entry. false: into the middle of what moved.
 static bool moved_target(const struct piece *pieces, size_t count, size_t taken, uint64_t from,
 			 uint64_t to, const struct piece *piece, uint64_t *ret)
 {
@@ -243,8 +247,8 @@ static bool moved_target(const struct piece *pieces, size_t count, size_t taken,
 	*ret = instruction->target;
 	if (instruction->flow == ARCH_FLOW_CALL)
 		return *ret == from || *ret - from >= taken;
-	bool is_branch = instruction->flow == ARCH_FLOW_JUMP ||
-			 instruction->flow == ARCH_FLOW_BRANCH;
+	bool is_branch =
+		instruction->flow == ARCH_FLOW_JUMP || instruction->flow == ARCH_FLOW_BRANCH;
 	if (!is_branch || *ret - from >= taken)
 		return true;
 	for (size_t i = 0; i < count; i++) {
@@ -278,7 +282,7 @@ static struct error *move_one(const uint8_t *bytes, uint64_t address, const stru
 			at[0] = 0x0f;
 			at[1] = 0x80 | (opcode & 0x0f);
 		} else {
-			const uint8_t over[] = { opcode, 2, 0xeb, 5, 0xe9 };
+			const uint8_t over[] = {opcode, 2, 0xeb, 5, 0xe9};
 			memcpy(at, over, sizeof(over));
 		}
 	}
@@ -301,9 +305,9 @@ struct error *x86_64_move(const uint8_t *bytes, size_t size, uint64_t from, uint
 				 "the code at 0x%" PRIx64 " has %zu bytes, %zu are needed", from,
 				 size, minimum);
 
-	/* Sizes first: a branch may lead forward to an instruction that moves too. */
+	// Sizes first: a branch may lead forward to an instruction that moves too.
 	while (taken < minimum) {
-		struct piece piece = { .at = taken, .moved_at = used };
+		struct piece piece = {.at = taken, .moved_at = used};
 		TRY(plan_one(bytes + taken, size - taken, from + taken, &piece));
 		taken += piece.instruction.length;
 		used += piece.size;

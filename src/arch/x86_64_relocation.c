@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * Every relocation of the x86-64 psABI (version 1.0 of 2023, table 4.9, with the APX additions of
  * 2024), indexed by its number. Field and check columns follow that table; where it leaves a check
@@ -8,7 +8,7 @@
 
 #include "arch/x86_64.h"
 
-/* Not in the <elf.h> of glibc 2.36. */
+// Not in the <elf.h> of glibc 2.36.
 #define R_X86_64_CODE_4_GOTPCRELX 43
 #define R_X86_64_CODE_4_GOTTPOFF 44
 #define R_X86_64_CODE_4_GOTPC32_TLSDESC 45
@@ -18,19 +18,21 @@
 #define R_X86_64_CODE_6_GOTPCRELX 49
 #define R_X86_64_CODE_6_GOTTPOFF 50
 #define R_X86_64_CODE_6_GOTPC32_TLSDESC 51
-/* MPX, withdrawn: the branch carries a bnd prefix and is otherwise PC32 or PLT32. */
+// MPX, withdrawn: the branch carries a bnd prefix and is otherwise PC32 or PLT32.
 #define R_X86_64_PC32_BND 39
 #define R_X86_64_PLT32_BND 40
-/* For the linker's garbage collection of C++ vtables (binutils, include/elf/x86-64.h). */
+// For the linker's garbage collection of C++ vtables (binutils, include/elf/x86-64.h).
 #define R_X86_64_GNU_VTINHERIT 250
 #define R_X86_64_GNU_VTENTRY 251
 
 enum check { WHOLE, SIGNED, UNSIGNED, EITHER };
 
+// clang-format off
 #define ROW(suffix, relocation_kind, bytes, check)                                              \
 	[R_X86_64_##suffix] = { R_X86_64_##suffix, "R_X86_64_" #suffix,                         \
 				RELOCATION_##relocation_kind, bytes, (check) == SIGNED, \
 				(check) == EITHER }
+// clang-format on
 
 static const struct arch_relocation table[] = {
 	ROW(NONE, NONE, 0, WHOLE),
@@ -50,8 +52,8 @@ static const struct arch_relocation table[] = {
 	ROW(8, ABSOLUTE, 1, EITHER),
 	ROW(PC8, RELATIVE, 1, SIGNED),
 	ROW(DTPMOD64, DYNAMIC, 8, WHOLE),
-	ROW(DTPOFF64, TLS_DTPOFF, 8, WHOLE), /* also dynamic */
-	ROW(TPOFF64, TLS_LE, 8, WHOLE),	     /* also dynamic */
+	ROW(DTPOFF64, TLS_DTPOFF, 8, WHOLE), // also dynamic
+	ROW(TPOFF64, TLS_LE, 8, WHOLE),      // also dynamic
 	ROW(TLSGD, TLS_GD, 4, SIGNED),
 	ROW(TLSLD, TLS_LD, 4, SIGNED),
 	ROW(DTPOFF32, TLS_DTPOFF, 4, SIGNED),
@@ -69,7 +71,7 @@ static const struct arch_relocation table[] = {
 	ROW(SIZE64, SIZE, 8, WHOLE),
 	ROW(GOTPC32_TLSDESC, TLS_DESC, 4, SIGNED),
 	ROW(TLSDESC_CALL, TLS_DESC_CALL, 0, WHOLE),
-	ROW(TLSDESC, DYNAMIC, 0, WHOLE), /* two words: {function, argument} */
+	ROW(TLSDESC, DYNAMIC, 0, WHOLE), // two words: {function, argument}
 	ROW(IRELATIVE, DYNAMIC, 8, WHOLE),
 	ROW(RELATIVE64, DYNAMIC, 8, WHOLE),
 	ROW(PC32_BND, RELATIVE, 4, SIGNED),

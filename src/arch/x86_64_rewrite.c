@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: MIT */
+// SPDX-License-Identifier: MIT
 /*
  * What linkers make of x86-64 code: does the linked code explain a relocation of the object?
  *
@@ -44,16 +44,16 @@
 #include "arch/x86_64.h"
 
 enum form {
-	NOTHING,     /* the field is gone, or says nothing about the symbol */
-	PC_RELATIVE, /* field + address behind the field */
-	IMMEDIATE,   /* the field, sign-extended */
-	NEGATED,     /* the field's negative */
+	NOTHING,     // the field is gone, or says nothing about the symbol
+	PC_RELATIVE, // field + address behind the field
+	IMMEDIATE,   // the field, sign-extended
+	NEGATED,     // the field's negative
 };
 
 struct row {
 	const char *name;
-	uint64_t types; /* set of R_X86_64_* */
-	uint64_t call_types; /* of the next relocation, where the pattern has S */
+	uint64_t types;      // set of R_X86_64_*
+	uint64_t call_types; // of the next relocation, where the pattern has S
 	const char *object;
 	const char *linked;
 	enum arch_reference reference;
@@ -68,10 +68,10 @@ struct row {
 #define TPOFF_SLOT ARCH_REFERENCE_TPOFF_SLOT
 #define NONE ARCH_REFERENCE_NONE
 
-/* mov %fs:0, %rax */
+// mov %fs:0, %rax
 #define THREAD_POINTER "64 48 8b 04 25 00 00 00 00 "
 
-/* The sequences of the TLS models that call __tls_get_addr: psABI and TLS paper, 5.3. */
+// The sequences of the TLS models that call __tls_get_addr: psABI and TLS paper, 5.3.
 #define GD_DIRECT "66 48 8d 3d F 66 66 48 e8 S"
 #define GD_INDIRECT "66 48 8d 3d F 66 48 ff 15 S"
 #define GD_LARGE "48 8d 3d F 48 b8 S8 rex 01 mrax ff d0"
@@ -79,16 +79,17 @@ struct row {
 #define LD_INDIRECT "48 8d 3d F ff 15 S"
 #define LD_LARGE "48 8d 3d F 48 b8 S8 rex 01 mrax ff d0"
 
+// clang-format off
 static const struct row rows[] = {
-	/* psABI B.2; bfd, gold and lld, mold with a REX prefix; bfd and gold for GOTPCREL too. */
+	// psABI B.2; bfd, gold and lld, mold with a REX prefix; bfd and gold for GOTPCREL too.
 	{ "GOTPCRELX: mov to lea", GOT_LOADS, 0,
 	  "8b m05 F", "8d m05 F", ADDRESS, PC_RELATIVE },
-	/* psABI B.2; bfd without PIC where the address fits 32 bits, lld where a lea does not reach. */
+	// psABI B.2; bfd without PIC where the address fits 32 bits, lld where a lea does not reach.
 	{ "GOTPCRELX: mov to mov immediate", T(GOTPCRELX), 0,
 	  "8b m05 F", "c7 mreg F", ADDRESS, IMMEDIATE },
 	{ "GOTPCRELX: mov to mov immediate", T(REX_GOTPCRELX), 0,
 	  "rex 8b m05 F", "rexb c7 mreg F", ADDRESS, IMMEDIATE },
-	/* psABI B.2; bfd and lld, without PIC. */
+	// psABI B.2; bfd and lld, without PIC.
 	{ "GOTPCRELX: test to test immediate", T(GOTPCRELX), 0,
 	  "85 m05 F", "f7 mreg F", ADDRESS, IMMEDIATE },
 	{ "GOTPCRELX: test to test immediate", T(REX_GOTPCRELX), 0,
@@ -97,43 +98,43 @@ static const struct row rows[] = {
 	  "bin m05 F", "81 mbin F", ADDRESS, IMMEDIATE },
 	{ "GOTPCRELX: operand to immediate", T(REX_GOTPCRELX), 0,
 	  "rex bin m05 F", "rexb 81 mbin F", ADDRESS, IMMEDIATE },
-	/* psABI B.2: addr32 in front; bfd, gold, lld. */
+	// psABI B.2: addr32 in front; bfd, gold, lld.
 	{ "GOTPCRELX: call through GOT to call", T(GOTPCRELX), 0,
 	  "ff 15 F", "67 e8 F", ADDRESS, PC_RELATIVE },
-	/* mold 1.x; bfd -z call-nop=prefix-nop. */
+	// mold 1.x; bfd -z call-nop=prefix-0x90.
 	{ "GOTPCRELX: call through GOT to nop, call", T(GOTPCRELX), 0,
 	  "ff 15 F", "90 e8 F", ADDRESS, PC_RELATIVE },
-	/* mold 2.x: an empty REX in front. */
+	// mold 2.x: an empty REX in front.
 	{ "GOTPCRELX: call through GOT to rex call", T(GOTPCRELX), 0,
 	  "ff 15 F", "40 e8 F", ADDRESS, PC_RELATIVE },
-	/* bfd -z call-nop=suffix-nop. */
+	// bfd -z call-nop=suffix-0x90.
 	{ "GOTPCRELX: call through GOT to call, nop", T(GOTPCRELX), 0,
 	  "ff 15 F", "e8 F 90", ADDRESS, PC_RELATIVE },
-	/* psABI B.2; bfd, gold, lld. */
+	// psABI B.2; bfd, gold, lld.
 	{ "GOTPCRELX: jmp through GOT to jmp, nop", T(GOTPCRELX), 0,
 	  "ff 25 F", "e9 F 90", ADDRESS, PC_RELATIVE },
-	/* mold 1.x and 2.x. */
+	// mold 1.x and 2.x.
 	{ "GOTPCRELX: jmp through GOT to nop, jmp", T(GOTPCRELX), 0,
 	  "ff 25 F", "90 e9 F", ADDRESS, PC_RELATIVE },
 	{ "GOTPCRELX: jmp through GOT to rex jmp", T(GOTPCRELX), 0,
 	  "ff 25 F", "40 e9 F", ADDRESS, PC_RELATIVE },
 
-	/* TLS paper 5.5; all linkers. */
+	// TLS paper 5.5; bfd, gold, lld, and to IE mold.
 	{ "GD to LE", T(TLSGD), DIRECT_CALLS,
 	  GD_DIRECT, THREAD_POINTER "48 8d 80 F", TPOFF, IMMEDIATE },
 	{ "GD to IE", T(TLSGD), DIRECT_CALLS,
 	  GD_DIRECT, THREAD_POINTER "48 03 05 F", TPOFF_SLOT, PC_RELATIVE },
-	/* -fno-plt: psABI, appendix B.3. */
+	// -fno-plt: psABI, appendix B.3.
 	{ "GD to LE", T(TLSGD), GOT_LOADS,
 	  GD_INDIRECT, THREAD_POINTER "48 8d 80 F", TPOFF, IMMEDIATE },
 	{ "GD to IE", T(TLSGD), GOT_LOADS,
 	  GD_INDIRECT, THREAD_POINTER "48 03 05 F", TPOFF_SLOT, PC_RELATIVE },
-	/* mold 2.x adds where the others use lea. */
+	// mold adds where the others use lea.
 	{ "GD to LE: add", T(TLSGD), DIRECT_CALLS,
 	  GD_DIRECT, THREAD_POINTER "48 81 c0 F", TPOFF, IMMEDIATE },
 	{ "GD to LE: add", T(TLSGD), GOT_LOADS,
 	  GD_INDIRECT, THREAD_POINTER "48 81 c0 F", TPOFF, IMMEDIATE },
-	/* Large code model: bfd, mold. */
+	// Large code model: bfd, mold.
 	{ "GD to LE: large", T(TLSGD), T(PLTOFF64),
 	  GD_LARGE, THREAD_POINTER "48 8d 80 F 66 0f 1f 44 00 00", TPOFF, IMMEDIATE },
 	{ "GD to LE: large, add", T(TLSGD), T(PLTOFF64),
@@ -141,34 +142,37 @@ static const struct row rows[] = {
 	{ "GD to IE: large", T(TLSGD), T(PLTOFF64),
 	  GD_LARGE, THREAD_POINTER "48 03 05 F 66 0f 1f 44 00 00", TPOFF_SLOT, PC_RELATIVE },
 
-	/* TLS paper 5.5; bfd, gold, lld. The DTPOFF fields that follow become TPOFF: see plain(). */
+	// TLS paper 5.5; bfd, gold, lld. The DTPOFF fields that follow become TPOFF: see plain().
 	{ "LD to LE", T(TLSLD), DIRECT_CALLS,
 	  LD_DIRECT, "66 66 66 " THREAD_POINTER, NONE, NOTHING },
 	{ "LD to LE", T(TLSLD), GOT_LOADS,
 	  LD_INDIRECT, "66 66 66 66 " THREAD_POINTER, NONE, NOTHING },
-	/* bfd: a nopw of 13 bytes in front. */
+	// bfd: a nopw of 13 bytes in front.
 	{ "LD to LE: large", T(TLSLD), T(PLTOFF64),
 	  LD_LARGE, "66 66 66 66 2e 0f 1f 84 00 00 00 00 00 " THREAD_POINTER, NONE, NOTHING },
-	/* mold: the block's own address, below the thread pointer by its size; DTPOFF stays. */
+	// mold: the block's own address, below the thread pointer by its size; DTPOFF stays.
 	{ "LD to LE: block", T(TLSLD), DIRECT_CALLS,
 	  LD_DIRECT, "31 c0 64 48 8b 00 48 2d F", TPOFF, NEGATED },
 	{ "LD to LE: block", T(TLSLD), GOT_LOADS,
-	  LD_INDIRECT, "31 c0 64 48 8b 00 48 2d F 90", TPOFF, NEGATED }, /* 1.x */
+	  LD_INDIRECT, "31 c0 64 48 8b 00 48 2d F 90", TPOFF, NEGATED }, // 1.x
 	{ "LD to LE: block", T(TLSLD), GOT_LOADS,
-	  LD_INDIRECT, "48 31 c0 64 48 8b 00 48 2d F", TPOFF, NEGATED }, /* 2.x */
+	  LD_INDIRECT, "48 31 c0 64 48 8b 00 48 2d F", TPOFF, NEGATED }, // 2.x
 	{ "LD to LE: large, block", T(TLSLD), T(PLTOFF64),
-	  LD_LARGE, THREAD_POINTER "48 2d F 0f 1f 80 00 00 00 00", TPOFF, NEGATED },
+	  LD_LARGE, "31 c0 64 48 8b 00 48 2d F 0f 1f 44 00 00 0f 1f 44 00 00",
+	  TPOFF, NEGATED }, // 1.x
+	{ "LD to LE: large, block", T(TLSLD), T(PLTOFF64),
+	  LD_LARGE, THREAD_POINTER "48 2d F 0f 1f 80 00 00 00 00", TPOFF, NEGATED }, // 2.x
 
-	/* TLS paper 5.5; all linkers, mold for mov only. */
+	// TLS paper 5.5; all linkers, mold for mov only.
 	{ "IE to LE: mov", T(GOTTPOFF), 0,
 	  "rex 8b m05 F", "rexb c7 mreg F", TPOFF, IMMEDIATE },
 	{ "IE to LE: add to lea", T(GOTTPOFF), 0,
 	  "rex 03 m05 F", "rexrb 8d mmem F", TPOFF, IMMEDIATE },
-	/* %rsp and %r12, which lea would need a SIB byte for. */
+	// %rsp and %r12, which lea would need a SIB byte for.
 	{ "IE to LE: add", T(GOTTPOFF), 0,
 	  "rex 03 25 F", "rexb 81 c4 F", TPOFF, IMMEDIATE },
 
-	/* A. Oliva, "TLS descriptors for x86", 2006; all linkers (mold from 1.10 on, to IE from 2.x). */
+	// A. Oliva, "TLS descriptors for x86", 2006; all linkers (mold from 1.10 on, to IE from 2.x).
 	{ "TLSDESC to LE", T(GOTPC32_TLSDESC), 0,
 	  "rex 8d m05 F", "rexb c7 mreg F", TPOFF, IMMEDIATE },
 	{ "TLSDESC to IE", T(GOTPC32_TLSDESC), 0,
@@ -176,13 +180,14 @@ static const struct row rows[] = {
 	{ "TLSDESC call to nop", T(TLSDESC_CALL), 0,
 	  "ff 10", "66 90", NONE, NOTHING },
 };
+// clang-format on
 
 /* ---- patterns ----------------------------------------------------------------------------- */
 
-/* Index in the array is the word's number. */
+// Index in the array is the word's number.
 enum word { WORD_BYTE, REX, REXB, REXRB, M05, MREG, MMEM, BIN, MBIN, MRAX, FIELD, CALL, CALL8 };
-static const char *const words[] = { "",     "rex", "rexb", "rexrb", "m05", "mreg", "mmem",
-				     "bin", "mbin", "mrax", "F",     "S",   "S8" };
+static const char *const words[] = {"",    "rex",  "rexb", "rexrb", "m05", "mreg", "mmem",
+				    "bin", "mbin", "mrax", "F",     "S",   "S8"};
 
 enum { NO_FIELD = SIZE_MAX };
 
@@ -191,7 +196,7 @@ static unsigned hex_digit(char c)
 	return c <= '9' ? (unsigned)(c - '0') : (unsigned)(c - 'a' + 10);
 }
 
-/* The next word of @pattern, which is moved on behind it; false: the end. */
+// The next word of @pattern, which is moved on behind it; false: the end.
 static bool word_next(const char **pattern, enum word *ret, uint8_t *ret_byte)
 {
 	const char *start = *pattern + strspn(*pattern, " ");
@@ -217,13 +222,13 @@ static size_t word_size(enum word word)
 
 struct layout {
 	size_t size;
-	size_t field; /* offset of F, or NO_FIELD */
-	size_t call;  /* offset of S, or NO_FIELD */
+	size_t field; // offset of F, or NO_FIELD
+	size_t call;  // offset of S, or NO_FIELD
 };
 
 static struct layout layout_of(const char *pattern)
 {
-	struct layout layout = { 0, NO_FIELD, NO_FIELD };
+	struct layout layout = {0, NO_FIELD, NO_FIELD};
 	enum word word;
 	uint8_t byte;
 	while (word_next(&pattern, &word, &byte)) {
@@ -236,7 +241,7 @@ static struct layout layout_of(const char *pattern)
 	return layout;
 }
 
-/* What the object's instruction has that the linked one takes over. */
+// What the object's instruction has that the linked one takes over.
 struct captured {
 	uint8_t rex;
 	uint8_t modrm;
@@ -253,7 +258,7 @@ static bool object_matches(const char *pattern, const uint8_t *bytes, struct cap
 		if (word == WORD_BYTE) {
 			same = byte == expected;
 		} else if (word == REX) {
-			/* B and X would change what follows; compilers leave them clear. */
+			// B and X would change what follows; compilers leave them clear.
 			same = (byte & 0xf3) == 0x40;
 			captured->rex = byte;
 		} else if (word == M05) {
@@ -325,7 +330,7 @@ static bool row_matches(const struct row *row, const uint8_t *object, const uint
 		return false;
 	size_t start = site->offset - before;
 
-	/* Every rewrite is of the symbol itself: a linker that sees another addend leaves it alone. */
+	// Every rewrite is of the symbol itself: a linker that sees another addend leaves it alone.
 	if (from.field != NO_FIELD && site->addend != -4)
 		return false;
 	if (from.call != NO_FIELD) {
@@ -337,7 +342,7 @@ static bool row_matches(const struct row *row, const uint8_t *object, const uint
 			return false;
 	}
 
-	struct captured captured = { 0 };
+	struct captured captured = {0};
 	if (!object_matches(row->object, object + start, &captured) ||
 	    !linked_matches(row->linked, linked + start, &captured))
 		return false;
@@ -356,7 +361,7 @@ static bool row_matches(const struct row *row, const uint8_t *object, const uint
 	return true;
 }
 
-/* The field filled in as the relocation's formula says, and no byte more. */
+// The field filled in as the relocation's formula says, and no byte more.
 static bool plain(const struct arch_relocation *relocation, const uint8_t *linked, size_t size,
 		  uint64_t address, const struct arch_site *site, struct arch_rewrite *ret)
 {
@@ -412,14 +417,11 @@ static bool plain(const struct arch_relocation *relocation, const uint8_t *linke
 		plain.value = value_from_place;
 		break;
 	case RELOCATION_TLS_DTPOFF:
-		/*
-		 * After LD to LE most linkers put the offset from the thread pointer here. The
-		 * block lies below it (TLS paper 3.4.6, variant II), so one is never negative and
-		 * the other always is; the call that tells them apart may be in the parent of a
-		 * .cold part and is not needed.
-		 */
-		plain.reference = (int64_t)value < 0 ? ARCH_REFERENCE_TPOFF :
-						       ARCH_REFERENCE_DTPOFF;
+		// After LD to LE most linkers put the offset from the thread pointer here. The
+		// block lies below it (TLS paper 3.4.6, variant II), so one is never negative and
+		// the other always is; the call that tells them apart may be in the parent of a
+		// .cold part and is not needed.
+		plain.reference = (int64_t)value < 0 ? ARCH_REFERENCE_TPOFF : ARCH_REFERENCE_DTPOFF;
 		break;
 	case RELOCATION_TLS_IE:
 		plain.reference = ARCH_REFERENCE_TPOFF_SLOT;
@@ -451,7 +453,7 @@ bool x86_64_rewrite_match(const uint8_t *object, const uint8_t *linked, size_t s
 	if (!relocation)
 		return false;
 
-	/* A row's two patterns differ in a byte outside the field, so that plain cannot hold too. */
+	// A row's two patterns differ in a byte outside the field, so that plain cannot hold too.
 	for (size_t i = 0; site->type < 64 && i < ARRAY_SIZE(rows); i++)
 		if (rows[i].types >> site->type & 1 &&
 		    row_matches(&rows[i], object, linked, size, address, relocations, count, index,

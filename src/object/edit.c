@@ -53,7 +53,7 @@ struct object_section *object_section_new(struct object *object, const char *nam
 {
 	struct object_section *section = &arena_new(object->arena, struct section_whole)->section;
 	section->object = object;
-	section->name = arena_strdup(object->arena, name);
+	section->name = name;
 	vec_push(&object->sections, section);
 	return section;
 }
@@ -62,7 +62,7 @@ struct object_symbol *object_symbol_new(struct object *object, const char *name)
 {
 	struct object_symbol *symbol = arena_new(object->arena, struct object_symbol);
 	symbol->object = object;
-	symbol->name = arena_strdup(object->arena, name);
+	symbol->name = name;
 	vec_push(&object->symbols, symbol);
 	return symbol;
 }
@@ -86,15 +86,16 @@ struct object_section *object_section_add(struct object *object, const char *nam
 					  uint64_t flags, uint64_t align, const void *data,
 					  uint64_t size)
 {
-	struct object_section *section = object_section_new(object, name);
+	struct object_section *section =
+		object_section_new(object, arena_strdup(object->arena, name));
 	section->index = object->sections.count;
 	section->type = type;
 	section->flags = flags & ~(uint64_t)(SHF_GROUP | SHF_INFO_LINK);
 	section->align = align;
 	section->size = size;
 	if (type != SHT_NOBITS)
-		section->data = data ? arena_memdup(object->arena, data, size) :
-				       arena_alloc(object->arena, size);
+		section->data = data ? arena_memdup(object->arena, data, size)
+				     : arena_alloc(object->arena, size);
 	object_section_symbol_make(section);
 	section->section_symbol->index = object->symbols.count;
 
@@ -121,10 +122,11 @@ uint64_t object_section_append(struct object_section *section, const void *bytes
 			section->data = data;
 			whole->capacity = capacity;
 		}
-		const uint8_t *padding = section->object->arch ? section->object->arch->padding :
-								 NULL;
+		const uint8_t *padding =
+			section->object->arch ? section->object->arch->padding : NULL;
 		bool text = object_section_is_text(section) && padding;
-		memset(section->data + section->size, text ? padding[0] : 0, offset - section->size);
+		memset(section->data + section->size, text ? padding[0] : 0,
+		       offset - section->size);
 		if (bytes && size)
 			memcpy(section->data + offset, bytes, size);
 		else if (size)
@@ -142,7 +144,7 @@ struct object_symbol *object_symbol_add(struct object *object, const char *name,
 					uint64_t value, uint64_t size)
 {
 	assert(!section || section->object == object);
-	struct object_symbol *symbol = object_symbol_new(object, name);
+	struct object_symbol *symbol = object_symbol_new(object, arena_strdup(object->arena, name));
 	symbol->index = object->symbols.count;
 	symbol->type = type;
 	symbol->bind = bind;
@@ -224,7 +226,8 @@ static void index_section(struct object_section *section)
 	object_section_changed(section);
 	sort_relocations(section->relocations.items, section->relocations.count);
 	if (count > 1)
-		qsort(section->symbols.items, count, sizeof(*section->symbols.items), symbol_compare);
+		qsort(section->symbols.items, count, sizeof(*section->symbols.items),
+		      symbol_compare);
 
 	free(whole->reach);
 	whole->reach = xcalloc(count, sizeof(*whole->reach));

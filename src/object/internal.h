@@ -40,7 +40,7 @@ static inline struct section_whole *section_whole(const struct object_section *s
 	return (struct section_whole *)(uintptr_t)section;
 }
 
-/** A zeroed section or symbol in the object's arena, at the end of its list. */
+/** A zeroed section or symbol at the end of its list; @name lives as long as the object. */
 struct object_section *object_section_new(struct object *object, const char *name);
 struct object_symbol *object_symbol_new(struct object *object, const char *name);
 /** The STT_SECTION symbol of a section that has none. */

@@ -202,7 +202,7 @@ bool object_section_is_tls(const struct object_section *section)
 
 bool object_section_is_debug(const struct object_section *section)
 {
-	static const char *const prefixes[] = { ".debug", ".zdebug", ".gnu.debug", ".stab" };
+	static const char *const prefixes[] = {".debug", ".zdebug", ".gnu.debug", ".stab"};
 	if (section->flags & SHF_ALLOC)
 		return false;
 	for (size_t i = 0; i < ARRAY_SIZE(prefixes); i++)

@@ -29,13 +29,22 @@
 #define NOBITS_MAX ((uint64_t)1 << 40)
 // zlib's best ratio is 1032:1.
 #define COMPRESSION_MAX 1100
+// Names may overlap in a string table, so that a small file can spell out any number of long ones;
+// those of real objects add up to a part of the file.
+#define NAMES_MAX 64
+
+// A string table, copied to the object's arena, for names to point into. It ends with a NUL.
+struct strings {
+	const char *bytes;
+	uint64_t size;
+};
 
 struct header {
 	const char *name;
 	uint32_t type;
 	uint64_t flags, offset, size, align, entry_size;
 	uint32_t link, info;
-	const uint8_t *bytes; // in the file; NULL for SHT_NOBITS
+	const uint8_t *bytes;           // in the file; NULL for SHT_NOBITS
 	struct object_section *section; // NULL: a table of the file itself
 	bool left_out;
 };
@@ -48,16 +57,17 @@ struct reader {
 	struct object *object;
 	struct header *headers;
 	size_t header_count;
-	size_t names;	      // index of .shstrtab
-	size_t symbol_table;  // 0: none
+	uint64_t names_left; // bytes that further names may add up to
+	size_t symbol_table; // 0: none
+	struct strings symbol_names;
 	const uint8_t *extended; // SHT_SYMTAB_SHNDX
 	uint64_t extended_count;
 	struct object_symbol **symbols; // by their number; NULL: not listed
 	size_t symbol_count;
 };
 
-#define malformed(reader, ...) error_prefix(error_new(ERROR_KIND_INPUT, __VA_ARGS__), "%s", \
-					    (reader)->name)
+#define malformed(reader, ...) \
+	error_prefix(error_new(ERROR_KIND_INPUT, __VA_ARGS__), "%s", (reader)->name)
 
 static struct error *malformed_section(const struct reader *reader, size_t index,
 				       const char *format, ...) PRINTF(3, 4) MUST_CHECK;
@@ -74,12 +84,31 @@ static struct error *malformed_section(const struct reader *reader, size_t index
 			 name ? name : "", name ? "\"" : "", text);
 }
 
-// The string at @offset of string table @bytes; NULL: outside, or without an end.
-static const char *string_at(const uint8_t *bytes, uint64_t size, uint64_t offset)
+static struct error *read_strings(struct reader *reader, size_t index, struct strings *ret)
 {
-	if (offset >= size || !memchr(bytes + offset, 0, size - offset))
+	const struct header *header = &reader->headers[index];
+	if (header->type != SHT_STRTAB)
+		return malformed_section(reader, index,
+					 "not a string table, but names are looked up in it");
+	if (header->size > 0 && header->bytes[header->size - 1] != 0)
+		return malformed_section(reader, index, "its last string has no end");
+	ret->bytes = arena_memdup(reader->object->arena, header->bytes, header->size);
+	ret->size = header->size;
+	return NULL;
+}
+
+// The name at @offset, or NULL: outside the table, or names without end.
+static const char *name_at(struct reader *reader, const struct strings *strings, uint64_t offset)
+{
+	if (offset == 0) // gABI: also where there is no string table to speak of
+		return "";
+	if (offset >= strings->size)
 		return NULL;
-	return (const char *)bytes + offset;
+	size_t length = strlen(strings->bytes + offset);
+	if (length > reader->names_left)
+		return NULL;
+	reader->names_left -= length;
+	return strings->bytes + offset;
 }
 
 /* ---- headers ------------------------------------------------------------------------------ */
@@ -110,8 +139,8 @@ static struct error *read_file_header(struct reader *reader)
 	uint64_t type = ELF_LOAD(bytes, Elf64_Ehdr, e_type, reader->big);
 	if (type != ET_REL)
 		return error_new(ERROR_KIND_UNSUPPORTED,
-				 "%s: not a relocatable object (ELF type %" PRIu64
-				 ", expected 1)", reader->name, type);
+				 "%s: not a relocatable object (ELF type %" PRIu64 ", expected 1)",
+				 reader->name, type);
 	reader->object->elf_flags = (uint32_t)ELF_LOAD(bytes, Elf64_Ehdr, e_flags, reader->big);
 	return NULL;
 }
@@ -131,8 +160,10 @@ static struct error *read_headers(struct reader *reader)
 		return malformed(reader, "section headers of %" PRIu64 " bytes, expected %zu",
 				 entry_size, sizeof(Elf64_Shdr));
 	if (!range_within(table, entry_size, reader->size))
-		return malformed(reader, "section headers at 0x%" PRIx64
-				 " lie outside the file of 0x%" PRIx64 " bytes", table, reader->size);
+		return malformed(reader,
+				 "section headers at 0x%" PRIx64
+				 " lie outside the file of 0x%" PRIx64 " bytes",
+				 table, reader->size);
 	// gABI, "ELF Header": what does not fit 16 bits stands in the first section header.
 	if (count == 0)
 		count = ELF_LOAD(bytes + table, Elf64_Shdr, sh_size, big);
@@ -141,18 +172,19 @@ static struct error *read_headers(struct reader *reader)
 
 	uint64_t size;
 	if (!checked_mul(count, entry_size, &size) || !range_within(table, size, reader->size))
-		return malformed(reader, "%" PRIu64 " section headers at 0x%" PRIx64
-				 " lie outside the file of 0x%" PRIx64 " bytes", count, table,
-				 reader->size);
+		return malformed(reader,
+				 "%" PRIu64 " section headers at 0x%" PRIx64
+				 " lie outside the file of 0x%" PRIx64 " bytes",
+				 count, table, reader->size);
 	if (count == 0)
 		return malformed(reader, "it has no sections");
 	if (names == 0 || names >= count)
-		return malformed(reader, "section name table %" PRIu64 " of %" PRIu64
-				 " does not exist", names, count);
+		return malformed(reader,
+				 "section name table %" PRIu64 " of %" PRIu64 " does not exist",
+				 names, count);
 
 	reader->headers = xcalloc(count, sizeof(*reader->headers));
 	reader->header_count = count;
-	reader->names = names;
 	for (size_t i = 1; i < count; i++) {
 		const uint8_t *at = bytes + table + i * sizeof(Elf64_Shdr);
 		reader->headers[i] = (struct header){
@@ -173,36 +205,39 @@ static struct error *read_headers(struct reader *reader)
 		if (header->type == SHT_NULL)
 			continue;
 		if (header->align & (header->align - 1))
-			return malformed_section(reader, i, "alignment 0x%" PRIx64
-						 " is not a power of two", header->align);
+			return malformed_section(reader, i,
+						 "alignment 0x%" PRIx64 " is not a power of two",
+						 header->align);
 		if (header->type == SHT_NOBITS) {
 			if (header->size > NOBITS_MAX)
-				return malformed_section(reader, i, "size 0x%" PRIx64
-							 " is beyond any object's", header->size);
+				return malformed_section(
+					reader, i, "size 0x%" PRIx64 " is beyond any object's",
+					header->size);
 			continue;
 		}
 		if (!range_within(header->offset, header->size, reader->size))
-			return malformed_section(reader, i, "[0x%" PRIx64 ", +0x%" PRIx64
+			return malformed_section(reader, i,
+						 "[0x%" PRIx64 ", +0x%" PRIx64
 						 ") lies outside the file of 0x%" PRIx64 " bytes",
 						 header->offset, header->size, reader->size);
 		header->bytes = bytes + header->offset;
 		total += header->size; // each is at most the file's size, and they are 32-bit many
 		if (total > reader->size)
-			return malformed_section(reader, i, "the sections overlap: up to it they "
+			return malformed_section(reader, i,
+						 "the sections overlap: up to it they "
 						 "hold more bytes than the file");
 	}
 
-	const struct header *table_of_names = &reader->headers[names];
-	if (table_of_names->type != SHT_STRTAB)
-		return malformed_section(reader, names, "not a string table, but holds the names of "
-					 "sections");
+	struct strings strings;
+	TRY(read_strings(reader, names, &strings));
 	for (size_t i = 1; i < count; i++) {
 		const uint8_t *at = bytes + table + i * sizeof(Elf64_Shdr);
 		uint64_t offset = ELF_LOAD(at, Elf64_Shdr, sh_name, big);
-		reader->headers[i].name = string_at(table_of_names->bytes, table_of_names->size, offset);
+		reader->headers[i].name = name_at(reader, &strings, offset);
 		if (!reader->headers[i].name)
-			return malformed_section(reader, i, "its name at 0x%" PRIx64
-						 " lies outside the name table", offset);
+			return malformed_section(
+				reader, i, "its name at 0x%" PRIx64 " lies outside the name table",
+				offset);
 	}
 	return NULL;
 }
@@ -241,11 +276,13 @@ static struct error *decompress(struct reader *reader, size_t index, struct obje
 	uint64_t size = ELF_LOAD(header->bytes, Elf64_Chdr, ch_size, reader->big);
 	uint64_t align = ELF_LOAD(header->bytes, Elf64_Chdr, ch_addralign, reader->big);
 	if (size / COMPRESSION_MAX > header->size)
-		return malformed_section(reader, index, "0x%" PRIx64 " compressed bytes cannot hold "
-					 "0x%" PRIx64, header->size, size);
+		return malformed_section(reader, index,
+					 "0x%" PRIx64 " compressed bytes cannot hold "
+					 "0x%" PRIx64,
+					 header->size, size);
 	if (align & (align - 1))
-		return malformed_section(reader, index, "alignment 0x%" PRIx64
-					 " is not a power of two", align);
+		return malformed_section(reader, index,
+					 "alignment 0x%" PRIx64 " is not a power of two", align);
 
 	// A handle of its own for each: libelf changes the section in memory.
 	elf_version(EV_CURRENT);
@@ -302,8 +339,10 @@ static struct error *read_sections(struct reader *reader)
 		if (link == 0) // permitted: "no ordering" (lld, gas for an 'o' with 0)
 			continue;
 		if (link >= reader->header_count || !reader->headers[link].section)
-			return malformed_section(reader, i, "is linked to section %u, which has no "
-						 "content", link);
+			return malformed_section(reader, i,
+						 "is linked to section %u, which has no "
+						 "content",
+						 link);
 		section->link = reader->headers[link].section;
 	}
 	return NULL;
@@ -325,13 +364,16 @@ static struct error *find_symbol_table(struct reader *reader)
 
 	const struct header *table = &reader->headers[reader->symbol_table];
 	if (table->entry_size != sizeof(Elf64_Sym) || table->size % sizeof(Elf64_Sym))
-		return malformed_section(reader, reader->symbol_table, "0x%" PRIx64
-					 " bytes in entries of %" PRIu64 ", expected %zu",
+		return malformed_section(reader, reader->symbol_table,
+					 "0x%" PRIx64 " bytes in entries of %" PRIu64
+					 ", expected %zu",
 					 table->size, table->entry_size, sizeof(Elf64_Sym));
-	if (table->link == 0 || table->link >= reader->header_count ||
-	    reader->headers[table->link].type != SHT_STRTAB)
-		return malformed_section(reader, reader->symbol_table, "its string table %u does not "
-					 "exist", table->link);
+	if (table->link == 0 || table->link >= reader->header_count)
+		return malformed_section(reader, reader->symbol_table,
+					 "its string table %u does not "
+					 "exist",
+					 table->link);
+	TRY(read_strings(reader, table->link, &reader->symbol_names));
 	reader->symbol_count = table->size / sizeof(Elf64_Sym);
 
 	for (size_t i = 1; i < reader->header_count; i++) {
@@ -356,7 +398,8 @@ static struct error *symbol_place(struct reader *reader, size_t number, const ui
 	*ret_listed = true;
 	if (index == SHN_XINDEX) {
 		if (number >= reader->extended_count)
-			return malformed_section(reader, reader->symbol_table, "symbol %zu has its "
+			return malformed_section(reader, reader->symbol_table,
+						 "symbol %zu has its "
 						 "section in an index table that ends before it",
 						 number);
 		index = elf_load(reader->extended + number * sizeof(Elf64_Word), sizeof(Elf64_Word),
@@ -366,8 +409,10 @@ static struct error *symbol_place(struct reader *reader, size_t number, const ui
 		return NULL;
 	}
 	if (index == 0 || index >= reader->header_count)
-		return malformed_section(reader, reader->symbol_table, "symbol %zu lies in section "
-					 "%" PRIu64 " of %zu", number, index, reader->header_count);
+		return malformed_section(reader, reader->symbol_table,
+					 "symbol %zu lies in section "
+					 "%" PRIu64 " of %zu",
+					 number, index, reader->header_count);
 	*ret = reader->headers[index].section;
 	*ret_listed = *ret != NULL;
 	return NULL;
@@ -376,22 +421,20 @@ static struct error *symbol_place(struct reader *reader, size_t number, const ui
 static struct error *read_symbol(struct reader *reader, size_t number, const char **file)
 {
 	const struct header *table = &reader->headers[reader->symbol_table];
-	const struct header *strings = &reader->headers[table->link];
 	const uint8_t *at = table->bytes + number * sizeof(Elf64_Sym);
 	bool big = reader->big;
 
 	uint64_t name_offset = ELF_LOAD(at, Elf64_Sym, st_name, big);
-	const char *name = string_at(strings->bytes, strings->size, name_offset);
-	if (name_offset == 0)
-		name = ""; // gABI: also where there is no string table to speak of
+	const char *name = name_at(reader, &reader->symbol_names, name_offset);
 	if (!name)
-		return malformed_section(reader, reader->symbol_table, "the name of symbol %zu at 0x%"
-					 PRIx64 " lies outside section %u", number, name_offset,
-					 table->link);
+		return malformed_section(reader, reader->symbol_table,
+					 "the name of symbol %zu at 0x%" PRIx64
+					 " lies outside section %u",
+					 number, name_offset, table->link);
 	uint8_t info = (uint8_t)ELF_LOAD(at, Elf64_Sym, st_info, big);
 	uint8_t other = (uint8_t)ELF_LOAD(at, Elf64_Sym, st_other, big);
 	if (ELF64_ST_TYPE(info) == STT_FILE) {
-		*file = *name ? arena_strdup(reader->object->arena, name) : NULL;
+		*file = *name ? name : NULL;
 		return NULL;
 	}
 
@@ -407,8 +450,9 @@ static struct error *read_symbol(struct reader *reader, size_t number, const cha
 	uint64_t value = ELF_LOAD(at, Elf64_Sym, st_value, big);
 	uint64_t size = ELF_LOAD(at, Elf64_Sym, st_size, big);
 	if (section && !range_within(value, size, section->size))
-		return malformed_section(reader, section->index, "symbol %zu \"%s\" at [0x%" PRIx64
-					 ", +0x%" PRIx64 ") lies outside its 0x%" PRIx64 " bytes",
+		return malformed_section(reader, section->index,
+					 "symbol %zu \"%s\" at [0x%" PRIx64 ", +0x%" PRIx64
+					 ") lies outside its 0x%" PRIx64 " bytes",
 					 number, name, value, size, section->size);
 
 	struct object_symbol *symbol = object_symbol_new(
@@ -470,12 +514,12 @@ static struct error *group_signature(struct reader *reader, size_t index, const 
 		return NULL;
 	}
 	const struct header *table = &reader->headers[reader->symbol_table];
-	const struct header *strings = &reader->headers[table->link];
 	const uint8_t *at = table->bytes + header->info * sizeof(Elf64_Sym);
-	// It was read before, with its name checked.
-	const char *name = string_at(strings->bytes, strings->size,
-				     ELF_LOAD(at, Elf64_Sym, st_name, reader->big));
-	*ret = arena_strdup(reader->object->arena, name ? name : "");
+	*ret = name_at(reader, &reader->symbol_names,
+		       ELF_LOAD(at, Elf64_Sym, st_name, reader->big));
+	if (!*ret)
+		return malformed_section(reader, index, "its signature, symbol %u, has no name",
+					 header->info);
 	return NULL;
 }
 
@@ -496,14 +540,17 @@ static struct error *read_group(struct reader *reader, size_t index)
 	for (size_t i = 0; i < count; i++) {
 		uint64_t member = elf_load(header->bytes + (i + 1) * word, word, reader->big);
 		if (member == 0 || member >= reader->header_count)
-			return malformed_section(reader, index, "member %zu is section %" PRIu64
-						 " of %zu", i, member, reader->header_count);
+			return malformed_section(reader, index,
+						 "member %zu is section %" PRIu64 " of %zu", i,
+						 member, reader->header_count);
 		struct object_section *section = reader->headers[member].section;
 		if (!section) // its relocations: the writer adds those again
 			continue;
 		if (section->group)
-			return malformed_section(reader, index, "member %zu, section %" PRIu64
-						 ", is in another group or here twice", i, member);
+			return malformed_section(reader, index,
+						 "member %zu, section %" PRIu64
+						 ", is in another group or here twice",
+						 i, member);
 		section->group = group;
 		group->members[group->member_count++] = section;
 	}
@@ -545,26 +592,31 @@ static struct error *read_relocation(struct reader *reader, size_t index, size_t
 	const struct arch *arch = reader->object->arch;
 	const struct arch_relocation *row = arch->relocation(relocation.type);
 	if (!row)
-		return malformed_section(reader, index, "relocation %zu at 0x%" PRIx64 " is of type "
-					 "%u, which %s does not have", number, relocation.offset,
-					 relocation.type, arch->name);
+		return malformed_section(reader, index,
+					 "relocation %zu at 0x%" PRIx64 " is of type "
+					 "%u, which %s does not have",
+					 number, relocation.offset, relocation.type, arch->name);
 	if (!range_within(relocation.offset, row->size, section->size))
-		return malformed_section(reader, index, "relocation %zu at 0x%" PRIx64 " (%s) lies "
-					 "outside the 0x%" PRIx64 " bytes of section \"%s\"", number,
-					 relocation.offset, row->name, section->size, section->name);
+		return malformed_section(reader, index,
+					 "relocation %zu at 0x%" PRIx64 " (%s) lies "
+					 "outside the 0x%" PRIx64 " bytes of section \"%s\"",
+					 number, relocation.offset, row->name, section->size,
+					 section->name);
 	if (symbol == 0) {
 		relocation.symbol = reader->object->null_symbol;
 	} else if (symbol >= reader->symbol_count || !reader->symbols[symbol]) {
-		return malformed_section(reader, index, "relocation %zu at 0x%" PRIx64 " refers to "
-					 "symbol %" PRIu64 ", which %s", number, relocation.offset,
-					 symbol, symbol >= reader->symbol_count ? "does not exist" :
-					 "has no place");
+		return malformed_section(reader, index,
+					 "relocation %zu at 0x%" PRIx64 " refers to "
+					 "symbol %" PRIu64 ", which %s",
+					 number, relocation.offset, symbol,
+					 symbol >= reader->symbol_count ? "does not exist"
+									: "has no place");
 	} else {
 		relocation.symbol = reader->symbols[symbol];
 	}
-	relocation.addend = has_addend ?
-		(int64_t)ELF_LOAD(at, Elf64_Rela, r_addend, reader->big) :
-		(int64_t)arch_relocation_read(arch, row, section->data + relocation.offset);
+	relocation.addend = has_addend ? (int64_t)ELF_LOAD(at, Elf64_Rela, r_addend, reader->big)
+				       : (int64_t)arch_relocation_read(
+						 arch, row, section->data + relocation.offset);
 	*ret = relocation;
 	return NULL;
 }
@@ -574,9 +626,10 @@ static struct error *read_relocations(struct reader *reader, size_t index)
 	const struct header *header = &reader->headers[index];
 	size_t entry_size = header->type == SHT_RELA ? sizeof(Elf64_Rela) : sizeof(Elf64_Rel);
 	if (header->entry_size != entry_size || header->size % entry_size)
-		return malformed_section(reader, index, "0x%" PRIx64 " bytes in entries of %" PRIu64
-					 ", expected %zu", header->size, header->entry_size,
-					 entry_size);
+		return malformed_section(reader, index,
+					 "0x%" PRIx64 " bytes in entries of %" PRIu64
+					 ", expected %zu",
+					 header->size, header->entry_size, entry_size);
 	if (header->info == 0 || header->info >= reader->header_count)
 		return malformed_section(reader, index, "relocates section %u of %zu", header->info,
 					 reader->header_count);
@@ -585,8 +638,10 @@ static struct error *read_relocations(struct reader *reader, size_t index)
 		return NULL;
 	struct object_section *section = target->section;
 	if (!section || (!section->data && header->size > 0))
-		return malformed_section(reader, index, "relocates section %u \"%s\", which has no "
-					 "content", header->info, target->name);
+		return malformed_section(reader, index,
+					 "relocates section %u \"%s\", which has no "
+					 "content",
+					 header->info, target->name);
 	if (header->size > 0 && (!reader->symbol_table || header->link != reader->symbol_table))
 		return malformed_section(reader, index, "its symbol table %u does not exist",
 					 header->link);
@@ -596,9 +651,9 @@ static struct error *read_relocations(struct reader *reader, size_t index)
 	if (count == 0)
 		return NULL;
 	const char *set = relocation_set(reader, index, section->name);
-	section->relocations.items = vec_grow(section->relocations.items,
-					      &section->relocations.capacity, before + count,
-					      sizeof(*section->relocations.items));
+	section->relocations.items =
+		vec_grow(section->relocations.items, &section->relocations.capacity, before + count,
+			 sizeof(*section->relocations.items));
 	for (size_t i = 0; i < count; i++) {
 		struct object_relocation *relocation = &section->relocations.items[before + i];
 		TRY(read_relocation(reader, index, i, section, relocation));
@@ -617,7 +672,8 @@ static struct error *check_lto(const struct reader *reader)
 		return NULL;
 	return error_new(ERROR_KIND_UNSUPPORTED,
 			 "%s: LTO bytecode of gcc, not machine code: compile it without -flto, or "
-			 "with -ffat-lto-objects", reader->name);
+			 "with -ffat-lto-objects",
+			 reader->name);
 }
 
 static void read_compiler(struct object *object)
@@ -628,7 +684,8 @@ static void read_compiler(struct object *object)
 	uint64_t at = 0;
 	while (at < comment->size && comment->data[at] == 0) // gas starts with an empty string
 		at++;
-	object->compiler = string_at(comment->data, comment->size, at);
+	if (at < comment->size && memchr(comment->data + at, 0, comment->size - at))
+		object->compiler = (const char *)comment->data + at;
 }
 
 static struct error *read_all(struct reader *reader)
@@ -659,6 +716,7 @@ struct error *object_read(const void *bytes, size_t size, const char *name, stru
 		.size = size,
 		.name = object->path,
 		.object = object,
+		.names_left = size * NAMES_MAX,
 	};
 	struct error *error = read_all(&reader);
 	free(reader.headers);

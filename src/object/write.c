@@ -90,7 +90,7 @@ static size_t output_add(struct writer *writer, const char *name, uint32_t type,
 			 uint64_t align)
 {
 	vec_push(&writer->outputs,
-		 (struct output){ .name = name, .type = type, .flags = flags, .align = align });
+		 (struct output){.name = name, .type = type, .flags = flags, .align = align});
 	return writer->outputs.count - 1;
 }
 
@@ -102,7 +102,7 @@ static bool same_set(const char *a, const char *b)
 // One relocation section for each set, in the order of their first relocation; the plain one first.
 static void number_relocations(struct writer *writer, struct object_section *section)
 {
-	VEC(const char *) sets = { 0 };
+	VEC(const char *) sets = {0};
 	for (size_t i = 0; i < section->relocations.count; i++) {
 		const char *set = section->relocations.items[i].set;
 		bool known = false;
@@ -118,9 +118,9 @@ static void number_relocations(struct writer *writer, struct object_section *sec
 		}
 	}
 	for (size_t k = 0; k < sets.count; k++) {
-		const char *name = arena_printf(writer->arena, "%s%s",
-						sets.items[k] ? sets.items[k] : ".rela",
-						section->name);
+		const char *name =
+			arena_printf(writer->arena, "%s%s", sets.items[k] ? sets.items[k] : ".rela",
+				     section->name);
 		size_t number = output_add(writer, name, SHT_RELA,
 					   SHF_INFO_LINK | (section->group ? SHF_GROUP : 0), 8);
 		struct output *output = &writer->outputs.items[number];
@@ -170,7 +170,7 @@ static void number_sections(struct writer *writer)
 static void symbol_store(struct writer *writer, const char *name, uint8_t info, uint8_t other,
 			 size_t section, uint16_t special, uint64_t value, uint64_t size)
 {
-	uint8_t bytes[sizeof(Elf64_Sym)] = { 0 };
+	uint8_t bytes[sizeof(Elf64_Sym)] = {0};
 	bool beyond = section >= SHN_LORESERVE;
 	uint16_t index = section == 0 ? special : beyond ? SHN_XINDEX : (uint16_t)section;
 	ELF_STORE(bytes, Elf64_Sym, st_name, writer->big, strings_add(&writer->symbol_names, name));
@@ -283,13 +283,15 @@ static void fill_group(struct writer *writer, size_t index)
 {
 	const struct object_group *group = writer->object->groups.items[index];
 	struct output *output = &writer->outputs.items[writer->group_numbers[index]];
-	VEC(size_t) words = { 0 };
+	VEC(size_t) words = {0};
 	vec_push(&words, group->comdat ? GRP_COMDAT : 0);
 	for (size_t i = 0; i < group->member_count; i++) {
 		const struct object_section *member = group->members[i];
 		vec_push(&words, member->index);
-		for (size_t number = member->index + 1; number < writer->outputs.count &&
-		     writer->outputs.items[number].relocates == member; number++)
+		for (size_t number = member->index + 1;
+		     number < writer->outputs.count &&
+		     writer->outputs.items[number].relocates == member;
+		     number++)
 			vec_push(&words, number);
 	}
 
@@ -300,7 +302,8 @@ static void fill_group(struct writer *writer, size_t index)
 	output->data = bytes;
 	output->size = words.count * sizeof(Elf64_Word);
 	output->link = (uint32_t)writer->symbol_table;
-	const struct object_symbol *signature = object_symbol_find(writer->object, group->signature);
+	const struct object_symbol *signature =
+		object_symbol_find(writer->object, group->signature);
 	if (signature)
 		output->info = (uint32_t)signature->index;
 	vec_deinit(&words);
@@ -436,8 +439,8 @@ struct error *object_write(struct object *object, uint8_t **ret, size_t *ret_siz
 		.big = object->arch->elf_data == ELFDATA2MSB,
 		.arena = arena_create(),
 	};
-	writer.group_numbers = arena_array(writer.arena, object->groups.count,
-					   sizeof(*writer.group_numbers));
+	writer.group_numbers =
+		arena_array(writer.arena, object->groups.count, sizeof(*writer.group_numbers));
 	strings_init(&writer.symbol_names);
 	strings_init(&writer.section_names);
 	struct error *error = write_all(&writer, ret, ret_size);
