@@ -270,16 +270,13 @@ static struct error *rela_read(struct image *image, Elf *elf, uint64_t address, 
  */
 static struct error *relr_read(struct image *image, uint64_t address, uint64_t size)
 {
-	uint64_t next = 0;
+	uint64_t next = 0, last = 0;
 	for (uint64_t i = 0; i < size / 8; i++) {
 		uint64_t entry;
 		if (!image_word(image, address + i * 8, &entry))
 			return malformed(image, "DT_RELR");
 		bool bitmap = entry & 1;
 		if (!bitmap) {
-			// Linkers sort; only so is the number of relocations bounded by the file.
-			if (entry < next)
-				return malformed(image, "DT_RELR");
 			next = entry;
 			entry = 3;
 		}
@@ -287,8 +284,10 @@ static struct error *relr_read(struct image *image, uint64_t address, uint64_t s
 			if (!(entry >> bit & 1))
 				continue;
 			uint64_t at = next + (bit - 1) * 8, addend;
-			if (!image_word(image, at, &addend))
+			// Linkers sort; only so is the number of relocations bounded by the file.
+			if (at <= last || !image_word(image, at, &addend))
 				return malformed(image, "DT_RELR");
+			last = at;
 			vec_push(&image->relocations,
 				 (struct image_relocation){
 					 .address = at,
@@ -361,34 +360,40 @@ const struct image_relocation *image_relocation_at(const struct image *image, ui
  * A PLT entry is known by its `jmp *slot(%rip)` and the relocation of that slot. Layouts differ by
  * linker and by IBT: `jmp`; `endbr64; jmp` (.plt.sec); `endbr64; mov $index, %r11d; jmp` (mold).
  */
-const struct image_relocation *image_plt_target(const struct image *image, uint64_t address)
+bool image_plt_slot(const struct image *image, uint64_t address, uint64_t *ret)
 {
-	const struct image_state *state = image_state(image);
 	if (image_area_at(image, address) !=
-	    (state->sections.count > 0 ? IMAGE_AREA_PLT : IMAGE_AREA_TEXT))
-		return NULL;
+	    (image_state(image)->sections.count > 0 ? IMAGE_AREA_PLT : IMAGE_AREA_TEXT))
+		return false;
 	// Entries are 8 bytes (.plt.got) or 16; one between them would be somebody else's middle.
 	if (address % 8)
-		return NULL;
+		return false;
 	bool landing = false;
 	for (unsigned i = 0; i < 3; i++) {
 		uint64_t left = image_bytes_left(image, address);
 		const uint8_t *bytes = image_bytes(image, address, left);
 		struct arch_instruction instruction;
 		if (!bytes || !image->arch->decode(bytes, left > 16 ? 16 : left, address, &instruction))
-			return NULL;
+			return false;
 		if (instruction.flow == ARCH_FLOW_INDIRECT_JUMP && instruction.has_pcrel) {
-			const struct image_relocation *relocation =
-				image_relocation_at(image, instruction.target);
-			if (!relocation || (!relocation->symbol[0] &&
-					    relocation->type != image->arch->relocation_irelative))
-				return NULL;
-			return relocation;
+			*ret = instruction.target;
+			return true;
 		}
 		if (instruction.flow != ARCH_FLOW_NEXT || !(landing || instruction.is_landing_pad))
-			return NULL;
+			return false;
 		landing = true;
 		address += instruction.length;
 	}
-	return NULL;
+	return false;
+}
+
+const struct image_relocation *image_plt_target(const struct image *image, uint64_t address)
+{
+	uint64_t slot;
+	if (!image_plt_slot(image, address, &slot))
+		return NULL;
+	const struct image_relocation *relocation = image_relocation_at(image, slot);
+	bool named = relocation && relocation->symbol[0];
+	bool ifunc = relocation && relocation->type == image->arch->relocation_irelative;
+	return named || ifunc ? relocation : NULL;
 }

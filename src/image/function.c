@@ -87,14 +87,12 @@ static const struct piece *anchor(const struct piece *pieces, size_t count, size
 }
 
 /** Addresses that the neighbours give: behind the one before, in front of the one behind. */
-static size_t expectations(const struct match_unit *unit, const struct piece *pieces, size_t count,
-			   size_t at, uint64_t ret[2])
+static size_t expectations(const struct piece *pieces, size_t count, size_t at, uint64_t ret[2])
 {
 	const struct piece *piece = &pieces[at];
 	const struct piece *before = anchor(pieces, count, at, -1);
 	const struct piece *behind = anchor(pieces, count, at, 1);
 	size_t found = 0;
-	(void)unit;
 	if (before)
 		ret[found++] = before->address + (piece->start - before->start);
 	if (behind)
@@ -174,7 +172,7 @@ static void place_pieces(struct match_state *state, struct match_unit *unit, str
 			uint64_t expected[2];
 			size_t number = pieces[i].address
 						? 0
-						: expectations(unit, pieces, count, i, expected);
+						: expectations(pieces, count, i, expected);
 			for (size_t j = 0; j < number && !pieces[i].matched; j++) {
 				if (!stands_at(state, unit, &pieces[i], expected[j], false, NULL))
 					continue;
@@ -203,7 +201,7 @@ static bool guess(struct match_state *state, const struct match_unit *unit,
 		return true;
 	}
 	uint64_t expected[2];
-	size_t number = expectations(unit, pieces, count, at, expected);
+	size_t number = expectations(pieces, count, at, expected);
 	// Both sides agree: nothing between them changed its size.
 	if (number == 2 && expected[0] == expected[1]) {
 		*ret = expected[0];
@@ -219,6 +217,16 @@ static bool guess(struct match_state *state, const struct match_unit *unit,
 		*ret = place->value + piece->start;
 		return true;
 	}
+	return image_vote(state->image, unit, piece->start, piece->end, alignment(unit, piece->start),
+			  ret);
+}
+
+/** Is another function of the section known to be at @address? Then the order is another there. */
+static bool is_taken(const struct piece *pieces, size_t count, uint64_t address)
+{
+	for (size_t i = 0; i < count; i++)
+		if (pieces[i].matched && address - pieces[i].address < pieces[i].end - pieces[i].start)
+			return true;
 	return false;
 }
 
@@ -243,6 +251,7 @@ static void verdict(struct match_state *state, struct match_unit *unit, struct p
 		return;
 	}
 	if (guess(state, unit, pieces, count, at, &address) &&
+	    (piece->address || !is_taken(pieces, count, address)) &&
 	    !stands_at(state, unit, piece, address, false, &failure)) {
 		function->verdict = IMAGE_DIFFERENT;
 		function->address = address;
@@ -250,8 +259,54 @@ static void verdict(struct match_state *state, struct match_unit *unit, struct p
 		return;
 	}
 	function->verdict = IMAGE_MISSING;
+	// With a section of its own, it may be gone.
+	bool alone = count == 1 && !string_equal(unit->section->name, ".text");
 	match_report(state, FINDING_KIND_CODE_MISMATCH, function->symbol->name,
-		     "nothing in the target is equal to it");
+		     "nothing in the target is equal to it%s",
+		     alone ? "; whether the linker dropped it as unused, its symbols would tell" : "");
+}
+
+void match_scatter(struct match_state *state, struct match_unit *unit)
+{
+	const struct object_section *section = unit->section;
+	const struct arch *arch = section->object->arch;
+	unit->scattered = true;
+	for (size_t i = 0; i < unit->function_count; i++) {
+		const struct object_symbol *symbol =
+			state->match->functions.items[unit->first_function + i].symbol;
+		uint64_t end = match_function_end(symbol);
+		uint64_t at = symbol->value;
+		// An alias; or functions of hand-written code that overlap.
+		if (unit->branches.count > 0 && at <= unit->branches.items[unit->branches.count - 1].offset)
+			continue;
+		if (i > 0 &&
+		    state->match->functions.items[unit->first_function + i - 1].symbol->value == at)
+			continue;
+		while (at < end) {
+			struct arch_instruction instruction;
+			if (!arch->decode(section->data + at, end - at, at, &instruction) ||
+			    instruction.length == 0)
+				break;
+			uint64_t field = at + instruction.pcrel_offset;
+			size_t relocated = 0;
+			if (instruction.has_pcrel && instruction.pcrel_size)
+				object_relocations_in(section, at, at + instruction.length, &relocated);
+			const struct object_symbol *target =
+				instruction.has_pcrel && instruction.pcrel_size && relocated == 0 &&
+						(instruction.target < symbol->value ||
+						 instruction.target >= end)
+					? object_symbol_covering(section, instruction.target)
+					: NULL;
+			if (target && object_symbol_is_function(target))
+				vec_push(&unit->branches, (struct match_branch){
+								  .offset = field,
+								  .size = instruction.pcrel_size,
+								  .target = target,
+							  });
+			at += instruction.length;
+		}
+	}
+	match_unit_runs(unit);
 }
 
 void match_functions(struct match_state *state, struct match_unit *unit)
@@ -259,7 +314,6 @@ void match_functions(struct match_state *state, struct match_unit *unit)
 	struct image_function *functions = state->match->functions.items + unit->first_function;
 	struct piece *pieces = xcalloc(unit->function_count, sizeof(*pieces));
 	size_t count = 0;
-	unit->scattered = true;
 	for (size_t i = 0; i < unit->function_count; i++) {
 		const struct object_symbol *symbol = functions[i].symbol;
 		// Aliases follow the symbol that they share a place with.

@@ -128,14 +128,18 @@ enum image_verdict {
 	IMAGE_DIFFERENT, /* found by its symbol, but not equal */
 	IMAGE_MISSING,   /* nothing in the target is equal to it */
 	IMAGE_AMBIGUOUS, /* stands more than once with no way to tell */
-	IMAGE_DISCARDED, /* a COMDAT or unused copy; an equal one or none is in the target: harmless */
+	/*
+	 * Not linked in: unused code that the linker dropped, or a COMDAT copy of which another
+	 * object's equal one is in the target (address; that object's match has it). Harmless.
+	 */
+	IMAGE_DISCARDED,
 };
 
 /** One function (or part of one: .cold) of the object. */
 struct image_function {
 	const struct object_symbol *symbol;
 	enum image_verdict verdict;
-	uint64_t address; /* MATCHED, DIFFERENT */
+	uint64_t address; /* MATCHED, DIFFERENT; DISCARDED: of the equal copy, or 0 */
 	/* DIFFERENT: the first differing instruction. */
 	uint64_t difference; /* offset in the function */
 	const char *expected, *found; /* disassembled */

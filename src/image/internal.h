@@ -86,6 +86,8 @@ struct error *image_dynamic_read(struct image *image, Elf *elf, uint64_t address
 /** Relocations, from the dynamic section and, in static files, from section headers. */
 struct error *image_relocations_read(struct image *image, Elf *elf);
 struct error *image_dynamic_symbols_read(struct image *image, Elf *elf);
+/** The slot that the PLT entry at @address jumps through. */
+bool image_plt_slot(const struct image *image, uint64_t address, uint64_t *ret);
 
 /* symbols.c */
 struct error *image_symtab_read(struct image *image, Elf *elf, const char *path,

@@ -257,7 +257,26 @@ static void place(struct match_state *state, struct match_unit *unit, uint64_t b
 	assert(good);
 	(void)good;
 	unit->placed = true;
+	unit->scattered = false;
 	match_reached(state, 0, true);
+}
+
+/**
+ * A COMDAT function whose name leads to @base but that does not fit there: is that another object's
+ * copy, equal but for what is local to that object?
+ */
+static bool is_equal_copy(struct match_state *state, struct match_unit *unit, uint64_t base)
+{
+	size_t mark = state->trail.count, reached = state->reached.count;
+	state->foreign = unit->section->group;
+	bool good = match_code(state, unit, 0, unit->section->size, base, NULL);
+	state->foreign = NULL;
+	// What it says of global symbols holds for all of the program.
+	if (!good) {
+		match_undo(state, mark);
+		state->reached.count = reached;
+	}
+	return good;
 }
 
 static int compare_units(const void *a, const void *b)
@@ -276,11 +295,19 @@ static bool narrow_all(struct match_state *state, struct match_unit **units, siz
 	for (size_t i = 0; i < count; i++) {
 		struct match_unit *unit = units[i];
 		uint64_t base;
-		if (unit->placed)
+		if (unit->placed || unit->replaced)
 			continue;
 		if (hint(state, unit, &base)) {
 			if (fits(state, unit, base, false)) {
 				place(state, unit, base);
+				progress = true;
+				continue;
+			}
+			if (unit->section->group && is_equal_copy(state, unit, base)) {
+				unit->replaced = true;
+				unit->copy = base;
+				unit->candidates.count = 0;
+				match_reached(state, 0, true);
 				progress = true;
 				continue;
 			}
@@ -349,7 +376,7 @@ static bool break_ties(struct match_state *state, struct match_unit **units, siz
 {
 	for (size_t i = 0; i < count; i++) {
 		struct match_unit *unit = units[i];
-		if (unit->placed || unit->candidates.count < 2)
+		if (unit->placed || unit->replaced || unit->candidates.count < 2)
 			continue;
 		narrow(state, unit, true);
 		if (unit->candidates.count == 1) {
@@ -393,7 +420,7 @@ static bool is_referenced(const struct match_state *state, const struct match_un
 		    string_equal(section->name, ".eh_frame"))
 			continue;
 		const struct match_unit *other = state->unit_of[section->index];
-		if (other && !other->placed && !other->scattered && other->function_count > 0 &&
+		if (other && !other->placed && other->function_count > 0 &&
 		    state->match->functions.items[other->first_function].verdict == IMAGE_DISCARDED)
 			continue;
 		for (size_t j = 0; j < section->relocations.count; j++)
@@ -442,6 +469,9 @@ static bool absent_by_order(const struct match_state *state, const struct match_
  * - the target's symbol table, which has all global names, has none of its;
  * - or the sections before and behind it in the object stand next to each other in the target.
  *
+ * Where matched code has a weak function elsewhere, either another definition won or this one was
+ * changed; only the order tells.
+ *
  * A plain `.text` is never dropped by itself, so none of this is asked of it. A COMDAT function that
  * matched code of the object calls, and that is another there than here, is DIFFERENT: the program
  * runs a copy which was not built from what we have.
@@ -450,10 +480,11 @@ static bool is_discarded(const struct match_state *state, const struct match_uni
 {
 	bool plain = !unit->section->group && string_equal(unit->section->name, ".text");
 	uint64_t base;
-	if (plain || hint(state, unit, &base))
+	if (plain || state->match->matched == 0)
 		return false;
-	if (state->match->matched == 0)
-		return false;
+	if (hint(state, unit, &base))
+		return !unit->section->group && !state->sections[unit->section->index].known &&
+		       absent_by_order(state, unit);
 	if ((unit->section->group || !has_global(unit)) && !is_referenced(state, unit))
 		return true;
 	return absent_by_name(state, unit) || absent_by_order(state, unit);
@@ -464,6 +495,8 @@ static void verdict_all(struct match_state *state, struct match_unit *unit, enum
 	struct image_function *functions = unit_functions(state, unit);
 	for (size_t i = 0; i < unit->function_count; i++) {
 		functions[i].verdict = verdict;
+		if (unit->replaced)
+			functions[i].address = unit->copy + functions[i].symbol->value;
 		if (verdict == IMAGE_MATCHED)
 			functions[i].address = unit_base(state, unit) + functions[i].symbol->value;
 	}
@@ -487,13 +520,34 @@ static void count_matched(struct match_state *state)
 	}
 }
 
-static void verdicts(struct match_state *state)
+/**
+ * Pass 4, first half. Where one section does not stand whole, others that refer into it may seem not
+ * to either, so they get a second try.
+ */
+static void scatter(struct match_state *state, struct match_unit **units, size_t count)
 {
-	struct image_match *match = state->match;
+	for (size_t i = 0; i < count; i++) {
+		struct match_unit *unit = units[i];
+		if (unit->placed || unit->replaced || unit->candidates.count > 1)
+			continue;
+		match_scatter(state, unit);
+		unit->searched = false;
+	}
+	do {
+		while (narrow_all(state, units, count, true))
+			;
+	} while (break_ties(state, units, count));
+}
+
+static void verdicts(struct match_state *state, struct match_unit **units, size_t count)
+{
+	scatter(state, units, count);
 	for (size_t i = 0; i < state->units.count; i++) {
 		struct match_unit *unit = &state->units.items[i];
 		if (unit->placed)
 			verdict_all(state, unit, IMAGE_MATCHED);
+		else if (unit->replaced)
+			verdict_all(state, unit, IMAGE_DISCARDED);
 	}
 	count_matched(state);
 	// Discarded sections make others unreferenced in turn.
@@ -529,7 +583,6 @@ static void verdicts(struct match_state *state)
 	}
 	match_reached(state, 0, true);
 	count_matched(state);
-	(void)match;
 }
 
 /** An object of which nothing is in the target: one finding, not one for each function. */
@@ -579,7 +632,7 @@ struct error *image_match_object(const struct image *image, const struct object 
 		while (narrow_all(state, units, count, true))
 			;
 	} while (break_ties(state, units, count));
-	verdicts(state);
+	verdicts(state, units, count);
 
 	if (nothing_matched(state)) {
 		// The last finding says it all.
@@ -600,6 +653,7 @@ void image_match_free(struct image_match *match)
 	struct match_state *state = match_state(match);
 	for (size_t i = 0; i < state->units.count; i++) {
 		vec_deinit(&state->units.items[i].runs);
+		vec_deinit(&state->units.items[i].branches);
 		vec_deinit(&state->units.items[i].candidates);
 	}
 	vec_deinit(&state->units);
@@ -728,14 +782,18 @@ bool image_match_place(const struct image_match *match, const struct object_symb
 	if (section && section->index < state->section_count) {
 		const struct match_unit *unit = state->unit_of[section->index];
 		known = &state->sections[section->index];
-		if (known->known && (!unit || unit->placed)) {
+		// An unreferenced weak definition may be overridden by a place that nothing tells.
+		bool weak = symbol->bind == STB_WEAK && !section->group;
+		if (weak && image_place_by_name(match->image, symbol->name, ret))
+			return true;
+		if (known->known && (!unit || unit->placed) && !weak) {
 			*ret = (struct image_place){.kind = known->kind,
 						    .value = known->value + symbol->value,
 						    .proof = proof_of(match, known)};
 			return true;
 		}
 		const struct image_function *function = image_match_function(match, symbol);
-		if (function && function->verdict == IMAGE_MATCHED) {
+		if (function && function->verdict == IMAGE_MATCHED && !weak) {
 			*ret = (struct image_place){.kind = IMAGE_PLACE_ADDRESS,
 						    .value = function->address,
 						    .proof = "content"};

@@ -22,6 +22,13 @@ struct match_run {
 	uint64_t start, end;
 };
 
+/** A PC-relative field from one function of a section to another, which the assembler filled in. */
+struct match_branch {
+	uint64_t offset;
+	uint8_t size;
+	const struct object_symbol *target;
+};
+
 struct match_addresses {
 	uint64_t *items;
 	size_t count, capacity;
@@ -32,10 +39,13 @@ struct match_unit {
 	struct object_section *section;
 	struct arch_site *sites; /* of section->relocations, same order */
 	VEC(struct match_run) runs;
+	VEC(struct match_branch) branches; /* of a scattered section, by offset */
 	struct match_addresses candidates; /* bases that passed all tests so far */
 	bool searched;  /* by name and content */
 	bool placed;    /* the whole section stands at its place */
-	bool scattered; /* it does not; its functions were looked for one by one */
+	bool scattered; /* it does not: its functions are looked for one by one */
+	bool replaced;  /* a COMDAT section: another object's copy is in the target, and is equal */
+	uint64_t copy;  /* that one's address */
 	uint64_t difference; /* of a section at a known place: offset of the first difference */
 	size_t first_function, function_count; /* in match->functions */
 };
@@ -72,6 +82,8 @@ struct match_state {
 	VEC(struct arch_site) scratch;
 	const char *tools; /* versions that explain a mismatch, "" for none, or NULL: not asked yet */
 	bool lto; /* the target was linked with -flto */
+	/* Comparing with another object's copy of this COMDAT group: its local data is that object's. */
+	const struct object_group *foreign;
 };
 
 static inline struct match_state *match_state(const struct image_match *match)
@@ -81,7 +93,7 @@ static inline struct match_state *match_state(const struct image_match *match)
 
 /* search.c */
 
-/** Fill unit->runs. */
+/** Fill unit->runs, without the fields of unit->branches. */
 void match_unit_runs(struct match_unit *unit);
 /**
  * Addresses where [start, end) of the section may stand, @align being known of the address. false:
@@ -89,7 +101,13 @@ void match_unit_runs(struct match_unit *unit);
  */
 bool image_search(const struct image *image, const struct match_unit *unit, uint64_t start,
 		  uint64_t end, uint64_t align, struct match_addresses *ret);
-/** The same by a walk over the whole text, for a section that is too short for the index. */
+/**
+ * The address at which most rare words of [start, end) stand, for code that stands nowhere whole.
+ * false: too few, or no clear winner.
+ */
+bool image_vote(const struct image *image, const struct match_unit *unit, uint64_t start,
+		uint64_t end, uint64_t align, uint64_t *ret);
+/** As image_search(), by a walk over the whole text, for a section that is too short for the index. */
 bool image_scan(const struct image *image, const struct match_unit *unit, uint64_t align,
 		struct match_addresses *ret);
 
@@ -115,6 +133,11 @@ bool match_reached(struct match_state *state, size_t from, bool report);
 
 /* function.c */
 
+/**
+ * From here on the functions of this section speak for themselves: what refers to it tells where the
+ * function is, not where the section is, and branches between functions may have any distance.
+ */
+void match_scatter(struct match_state *state, struct match_unit *unit);
 /** Find and compare the functions of a section that does not stand whole in the target. */
 void match_functions(struct match_state *state, struct match_unit *unit);
 /** End of a function: its size, or up to the next symbol when it has none. */

@@ -22,6 +22,11 @@ void match_undo(struct match_state *state, size_t mark)
 	}
 }
 
+static void trail_push(struct match_state *state, struct match_place *place)
+{
+	vec_push(&state->trail, (__typeof__(state->trail.items[0])){.place = place, .old = *place});
+}
+
 /** Record, or agree with what is recorded. */
 static bool place_set(struct match_state *state, struct match_place *place,
 		      const struct match_place *value)
@@ -30,7 +35,7 @@ static bool place_set(struct match_state *state, struct match_place *place,
 		return place->kind == value->kind && place->value == value->value &&
 		       (place->kind != IMAGE_PLACE_IMPORT ||
 			string_equal(place->import->symbol, value->import->symbol));
-	vec_push(&state->trail, (__typeof__(state->trail.items[0])){.place = place, .old = *place});
+	trail_push(state, place);
 	*place = *value;
 	place->known = true;
 	return true;
@@ -163,10 +168,46 @@ static bool symbol_set(struct match_state *state, const struct field *field, uin
 		.section = field->section,
 		.offset = field->relocation->offset,
 	};
-	if (place_set(state, &state->symbols[symbol->index], &place))
+	struct match_place *known = &state->symbols[symbol->index];
+	/*
+	 * A weak symbol that nobody defined is 0, or an import that ld.so may find or not; a linker may
+	 * take it for one at a call and for the other where its address is asked for.
+	 */
+	if (symbol->bind == STB_WEAK && !symbol->section && known->known &&
+	    known->kind != place.kind) {
+		bool zero = kind == IMAGE_PLACE_ADDRESS && value == 0;
+		bool was_zero = known->kind == IMAGE_PLACE_ADDRESS && known->value == 0;
+		if (zero)
+			return true;
+		if (was_zero) {
+			trail_push(state, known);
+			known->known = false;
+		}
+	}
+	if (place_set(state, known, &place))
 		return true;
 	return refuse(state, field, "'%s' lies at 0x%llx here, elsewhere at 0x%llx", symbol->name,
 		      (unsigned long long)value,
+		      (unsigned long long)state->symbols[symbol->index].value);
+}
+
+/** The section of function @symbol would start at @base by a reference to it: a place of its own. */
+static bool function_set(struct match_state *state, const struct field *field,
+			 const struct object_symbol *symbol, uint64_t base)
+{
+	if (!symbol || !object_symbol_is_function(symbol))
+		return true;
+	struct match_place place = {
+		.kind = IMAGE_PLACE_ADDRESS,
+		.value = base + symbol->value,
+		.section = field->section,
+		.offset = field->relocation ? field->relocation->offset : 0,
+	};
+	if (image_area_at(state->image, place.value) == IMAGE_AREA_TEXT &&
+	    place_set(state, &state->symbols[symbol->index], &place))
+		return true;
+	return refuse(state, field, "'%s' lies at 0x%llx here, elsewhere at 0x%llx", symbol->name,
+		      (unsigned long long)place.value,
 		      (unsigned long long)state->symbols[symbol->index].value);
 }
 
@@ -175,15 +216,62 @@ static bool is_local(const struct object_symbol *symbol)
 	return symbol->bind == STB_LOCAL;
 }
 
+static bool defined_at(struct match_state *state, const struct field *field, uint64_t address);
+static bool tls_offset_is(struct match_state *state, const struct field *field, uint64_t offset);
+
 /** The slot or PLT entry that a dynamic relocation fills by name must be of this symbol. */
 static bool import_is(struct match_state *state, const struct field *field,
 		      const struct image_relocation *relocation)
 {
 	const struct object_symbol *symbol = field->relocation->symbol;
+	// mold names local symbols in TLS descriptors.
+	if (is_local(symbol) && symbol->section && relocation->symbol_defined &&
+	    string_equal(symbol->name, relocation->symbol))
+		return object_section_is_tls(symbol->section)
+			       ? tls_offset_is(state, field, relocation->symbol_value)
+			       : defined_at(state, field, relocation->symbol_value);
 	if (is_local(symbol) || !string_equal(symbol->name, relocation->symbol))
 		return refuse(state, field, "expected '%s', found '%s'", symbol->name,
 			      relocation->symbol);
 	return symbol_set(state, field, IMAGE_PLACE_IMPORT, 0, relocation);
+}
+
+/**
+ * Another object's copy of a COMDAT function refers to that object's local data and code, so the
+ * place tells nothing of ours: it must be of the same kind and, as far as it is constant, equal.
+ */
+static bool foreign_equal(struct match_state *state, const struct field *field, uint64_t address)
+{
+	const struct object_symbol *symbol = field->relocation->symbol;
+	struct object_section *section;
+	uint64_t offset;
+	if (!object_relocation_target(field->section, field->relocation, &section, &offset))
+		return false;
+	uint64_t at = address - symbol->value + offset;
+	if (!area_fits(state, section, at - offset) && section->type != SHT_NOBITS) {
+		// Ours may be larger than theirs, so only the place that is meant counts.
+		enum image_area area = image_area_at(state->image, at);
+		bool writable = area == IMAGE_AREA_DATA || area == IMAGE_AREA_BSS;
+		if (area == IMAGE_AREA_NONE || writable != !!(section->flags & SHF_WRITE))
+			return refuse(state, field, "0x%llx is no place for '%s'",
+				      (unsigned long long)at, section->name);
+	}
+	if (!object_section_is_readonly(section) || offset >= section->size)
+		return true;
+	const struct object_symbol *datum = object_symbol_covering(section, offset);
+	uint64_t end = datum ? datum->value + datum->size : section->size;
+	if (!datum) {
+		// An unnamed constant or string: up to its NUL, or 16 bytes, the largest constant.
+		const uint8_t *nul = memchr(section->data + offset, 0, section->size - offset);
+		uint64_t text = nul ? (uint64_t)(nul - section->data) + 1 : section->size;
+		end = text > offset + 1 ? text : offset + 16 < section->size ? offset + 16 : section->size;
+	}
+	end = end < section->size ? end : section->size;
+	size_t count;
+	object_relocations_in(section, offset, end, &count);
+	const uint8_t *bytes = image_bytes(state->image, at, end - offset);
+	return count > 0 || (bytes && memcmp(bytes, section->data + offset, end - offset) == 0) ||
+	       refuse(state, field, "the content at 0x%llx is another", (unsigned long long)at);
 }
 
 /** A symbol defined in the object, outside merged sections, lies at @address. */
@@ -192,16 +280,22 @@ static bool defined_at(struct match_state *state, const struct field *field, uin
 	const struct object_symbol *symbol = field->relocation->symbol;
 	const struct object_section *section = symbol->section;
 	struct match_unit *unit = state->unit_of[section->index];
+	if (state->foreign && is_local(symbol) && section->group != state->foreign)
+		return foreign_equal(state, field, address);
 	if (!is_local(symbol) && !name_agrees(state, symbol, address))
 		return refuse(state, field, "the symbol table has '%s' elsewhere than at 0x%llx",
 			      symbol->name, (unsigned long long)address);
 	if (unit && unit->scattered) {
 		// The functions of this section may have moved apart, so each speaks for itself.
-		if (image_area_at(state->image, address) != IMAGE_AREA_TEXT)
-			return refuse(state, field, "0x%llx is not in text",
-				      (unsigned long long)address);
-		return symbol->type == STT_SECTION ||
-		       symbol_set(state, field, IMAGE_PLACE_ADDRESS, address, NULL);
+		if (symbol->type != STT_SECTION)
+			return image_area_at(state->image, address) != IMAGE_AREA_TEXT
+				       ? refuse(state, field, "0x%llx is not in text",
+						(unsigned long long)address)
+				       : symbol_set(state, field, IMAGE_PLACE_ADDRESS, address, NULL);
+		struct object_section *target;
+		uint64_t offset;
+		object_relocation_target(field->section, field->relocation, &target, &offset);
+		return function_set(state, field, object_symbol_covering(section, offset), address);
 	}
 	/*
 	 * A definition in this object need not be the one that the program uses: another object's may
@@ -303,6 +397,12 @@ static bool address_is(struct match_state *state, const struct field *field, uin
 				       : refuse(state, field, "'%s' is no ifunc", symbol->name);
 		return symbol_set(state, field, IMAGE_PLACE_ADDRESS, address, NULL);
 	}
+	uint64_t slot, word;
+	// bfd makes an entry of a weak symbol that nobody defined, with a slot that stays 0.
+	if (!section && symbol->bind == STB_WEAK && image_plt_slot(state->image, address, &slot) &&
+	    !image_relocation_at(state->image, slot) && image_word(state->image, slot, &word) &&
+	    word == 0)
+		address = 0;
 	return section ? defined_at(state, field, address) : undefined_at(state, field, address);
 }
 
@@ -526,6 +626,44 @@ static bool bytes_equal(const uint8_t *object, const uint8_t *linked, uint64_t f
 	return false;
 }
 
+/**
+ * As bytes_equal(), offsets being from @start in @unit. Branches to other functions of a scattered
+ * section have the distance that these have in the target.
+ */
+static bool code_equal(struct match_state *state, const struct match_unit *unit,
+		       const uint8_t *object, const uint8_t *linked, uint64_t start, uint64_t from,
+		       uint64_t to, uint64_t base, uint64_t *ret_difference)
+{
+	const struct arch *arch = state->image->arch;
+	size_t low = 0, high = unit->branches.count;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (unit->branches.items[middle].offset < start + from)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	for (; low < unit->branches.count; low++) {
+		const struct match_branch *branch = &unit->branches.items[low];
+		if (branch->offset + branch->size > start + to)
+			break;
+		uint64_t at = branch->offset - start;
+		if (!bytes_equal(object, linked, from, at, ret_difference))
+			return false;
+		// Both count from the same address, so the target moved by the fields' difference.
+		struct arch_relocation row = {
+			.size = branch->size, .kind = RELOCATION_RELATIVE, .sign_checked = true};
+		uint64_t moved = arch_relocation_read(arch, &row, linked + at) -
+				 arch_relocation_read(arch, &row, object + at);
+		struct field field = {.section = unit->section};
+		*ret_difference = at;
+		if (!function_set(state, &field, branch->target, base + moved))
+			return false;
+		from = at + branch->size;
+	}
+	return bytes_equal(object, linked, from, to, ret_difference);
+}
+
 bool match_code(struct match_state *state, struct match_unit *unit, uint64_t start, uint64_t end,
 		uint64_t base, struct match_failure *failure)
 {
@@ -560,7 +698,9 @@ bool match_code(struct match_state *state, struct match_unit *unit, uint64_t sta
 	for (size_t i = 0; i < count;) {
 		// No rewrite reaches further back than this: the cheap test first.
 		uint64_t before = sites[i].offset > 8 ? sites[i].offset - 8 : 0;
-		if (!bytes_equal(object, linked, at, before, &difference)) {
+		if (unit->branches.count > 0)
+			before = 0;
+		if (!code_equal(state, unit, object, linked, start, at, before, base, &difference)) {
 			failure->offset = start + difference;
 			return false;
 		}
@@ -577,7 +717,7 @@ bool match_code(struct match_state *state, struct match_unit *unit, uint64_t sta
 		    !arch->rewrite_match(object, linked, size, address, sites, count, i, &rewrite))
 			return refuse(state, &field, "no linker makes this of %s",
 				      field.row ? field.row->name : "an unknown relocation");
-		if (!bytes_equal(object, linked, at, rewrite.start, &difference)) {
+		if (!code_equal(state, unit, object, linked, start, at, rewrite.start, base, &difference)) {
 			failure->offset = start + difference;
 			return false;
 		}
@@ -589,7 +729,7 @@ bool match_code(struct match_state *state, struct match_unit *unit, uint64_t sta
 		at = rewrite.end > at ? rewrite.end : at;
 		i += rewrite.relocations ? rewrite.relocations : 1;
 	}
-	if (!bytes_equal(object, linked, at, size, &difference)) {
+	if (!code_equal(state, unit, object, linked, start, at, size, base, &difference)) {
 		failure->offset = start + difference;
 		return false;
 	}

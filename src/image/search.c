@@ -147,6 +147,56 @@ bool image_search(const struct image *image, const struct match_unit *unit, uint
 	return all;
 }
 
+static int compare_addresses(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+	return (*x > *y) - (*x < *y);
+}
+
+// A word that stands in more places than this says little; fewer agreeing words say nothing.
+enum { VOTE_PLACES_MAX = 4, VOTES_MIN = 3 };
+
+bool image_vote(const struct image *image, const struct match_unit *unit, uint64_t start,
+		uint64_t end, uint64_t align, uint64_t *ret)
+{
+	const struct image_index *index = index_of(image);
+	const uint8_t *data = unit->section->data;
+	uint64_t step = align >= 8 ? 8 : align ? align : 1;
+	struct match_addresses votes = {0};
+	for (uint64_t phase = 0; phase < 8; phase += step) {
+		size_t run = 0;
+		for (uint64_t offset = start + (8 - phase) % 8; offset + 8 <= end; offset += 8) {
+			if (!is_clean(unit, &run, offset))
+				continue;
+			uint32_t hash = word_hash(index, data + offset);
+			uint32_t first = index->first[hash], count = index->first[hash + 1] - first;
+			for (uint32_t i = 0; count <= VOTE_PLACES_MAX && i < count; i++) {
+				uint64_t address =
+					index->lowest + (uint64_t)index->slots[first + i] * 8;
+				const uint8_t *bytes = image_bytes(image, address, 8);
+				if (bytes && memcmp(bytes, data + offset, 8) == 0)
+					vec_push(&votes, address - (offset - start));
+			}
+		}
+	}
+	if (votes.count > 0)
+		qsort(votes.items, votes.count, sizeof(*votes.items), compare_addresses);
+	size_t best = 0, second = 0;
+	for (size_t i = 0, j; i < votes.count; i = j) {
+		for (j = i + 1; j < votes.count && votes.items[j] == votes.items[i];)
+			j++;
+		if (j - i > best) {
+			second = best;
+			best = j - i;
+			*ret = votes.items[i];
+		} else if (j - i > second) {
+			second = j - i;
+		}
+	}
+	vec_deinit(&votes);
+	return best >= VOTES_MIN && best > second * 2;
+}
+
 bool image_scan(const struct image *image, const struct match_unit *unit, uint64_t align,
 		struct match_addresses *ret)
 {
@@ -203,24 +253,39 @@ static void rewrite_margin(const struct arch_relocation *row, uint64_t *ret_befo
 	}
 }
 
+/** The bytes before @start are clean from @at on; all before @end are then done with. */
+static void run_cut(struct match_unit *unit, uint64_t *at, uint64_t start, uint64_t end)
+{
+	if (start > *at && start <= unit->section->size)
+		vec_push(&unit->runs, (struct match_run){*at, start});
+	*at = end > *at ? end : *at;
+}
+
 void match_unit_runs(struct match_unit *unit)
 {
 	const struct object_section *section = unit->section;
 	uint64_t at = 0;
-	for (size_t i = 0; i < section->relocations.count; i++) {
+	size_t branch = 0;
+	unit->runs.count = 0;
+	for (size_t i = 0; i <= section->relocations.count; i++) {
 		const struct object_relocation *relocation = &section->relocations.items[i];
-		const struct arch_relocation *row =
-			section->object->arch->relocation(relocation->type);
-		uint64_t before = 8, after = 24, size = 8;
-		if (row) {
-			rewrite_margin(row, &before, &after);
-			size = row->size;
+		uint64_t before = 8, after = 24, size = 8, offset = section->size;
+		if (i < section->relocations.count) {
+			const struct arch_relocation *row =
+				section->object->arch->relocation(relocation->type);
+			if (row) {
+				rewrite_margin(row, &before, &after);
+				size = row->size;
+			}
+			offset = relocation->offset;
 		}
-		uint64_t start = relocation->offset > before ? relocation->offset - before : 0;
-		if (start > at && start <= section->size)
-			vec_push(&unit->runs, (struct match_run){at, start});
-		uint64_t end = relocation->offset + size + after;
-		at = end > at ? end : at;
+		for (; branch < unit->branches.count && unit->branches.items[branch].offset < offset;
+		     branch++)
+			run_cut(unit, &at, unit->branches.items[branch].offset,
+				unit->branches.items[branch].offset +
+					unit->branches.items[branch].size);
+		if (i < section->relocations.count)
+			run_cut(unit, &at, offset > before ? offset - before : 0, offset + size + after);
 	}
 	if (section->size > at)
 		vec_push(&unit->runs, (struct match_run){at, section->size});
