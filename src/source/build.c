@@ -201,13 +201,18 @@ static const char *const *names_take(struct work *work, struct names *names, siz
 			    names->list.count * sizeof(*names->list.items));
 }
 
+static const char *tool_path(void)
+{
+	const char *path = getenv("PATH");
+	return path ? path : "/usr/local/bin:/usr/bin:/bin";
+}
+
 // ---- the key ---------------------------------------------------------------------------------------
 
 // The tool that a name of PATH stands for, as far as a stat shows.
 static void digest_tool(struct digest_state *state, const char *name)
 {
-	const char *path = getenv("PATH");
-	for (const char *entry = path; entry && *entry;) {
+	for (const char *entry = tool_path(); *entry;) {
 		size_t size = strcspn(entry, ":");
 		_cleanup_free_ char *file = xasprintf("%.*s/%s", (int)size, entry, name);
 		_cleanup_free_ char *real = realpath(file, NULL);
@@ -277,6 +282,9 @@ static struct error *find_key(struct work *work)
 	struct digest_state state;
 	digest_init(&state);
 	digest_update_string(&state, "suture build " SUTURE_VERSION);
+	struct digest masquerade;
+	TRY(masquerade_digest(&masquerade));
+	digest_update(&state, &masquerade, sizeof(masquerade));
 	digest_update(&state, options->target_build_id.bytes, options->target_build_id.size);
 	TRY(digest_files(&state, options->base_patches, options->base_patch_count));
 	if (work->is_package) {
@@ -324,10 +332,9 @@ static char **build_environment(struct work *work, const char *records)
 		if (!drop)
 			environment[used++] = environ[i];
 	}
-	const char *path = getenv("PATH");
-	environment[used++] = arena_printf(work->arena, "PATH=%s/bin:%s", work->cache,
-					   path ? path : "/usr/local/bin:/usr/bin:/bin");
+	environment[used++] = arena_printf(work->arena, "PATH=%s/bin:%s", work->cache, tool_path());
 	environment[used++] = arena_printf(work->arena, "SUTURE_RECORDS=%s", records);
+	environment[used++] = arena_printf(work->arena, "SUTURE_COVERED=%s.covered", records);
 	environment[used++] = arena_printf(work->arena, "PWD=%s", work->root);
 	// A ccache would hand out what it compiled elsewhere, under another path.
 	environment[used++] = (char *)"CCACHE_DISABLE=1";
@@ -367,6 +374,7 @@ struct build_inside {
 	struct jobs jobs;
 	bool apply_base;
 	bool remove_products;
+	const char *covered; // folder of what the masquerade covers
 };
 
 // Files of the tree that git tracks: a binary object among them is a source.
@@ -433,6 +441,9 @@ static struct error *build_inside(void *context, struct tree_inside *inside)
 	if (work->is_package)
 		TRY(masquerade_link(package_masquerade_directory,
 				    "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"));
+	else
+		TRY(masquerade_cover(arena_printf(work->arena, "%s/bin", work->cache), build->covered,
+				     tool_path()));
 	return jobs_run(&build->jobs, inside);
 }
 
@@ -464,6 +475,9 @@ static struct error *run_build(struct work *work, struct tree tree, const char *
 		tree.binds[tree.bind_count++] =
 			(struct tree_bind){records, package_records_directory, false};
 	}
+	const char *covered = arena_printf(work->arena, "%s.covered", records);
+	TRY(tree_remove(covered));
+	TRY(directory_create_all(covered));
 	_cleanup_close_ int log = -1;
 	TRY(open_log(log_path, &log));
 	struct job job = build_command(work, records, log);
@@ -472,6 +486,7 @@ static struct error *run_build(struct work *work, struct tree tree, const char *
 		.jobs = {&job, 1, 1},
 		.apply_base = apply_base,
 		.remove_products = remove,
+		.covered = covered,
 	};
 	struct news news = {work, stage, records, 0};
 	progress_report(work->progress, stage, 0, 0);
@@ -542,8 +557,8 @@ static struct error *no_compile(struct work *work)
 				 work->old_graph.outside);
 	return error_new(ERROR_KIND_BUILD,
 			 "the build called no compiler by name: either it had nothing to do, or it "
-			 "calls one by an absolute path (set CC=gcc, or configure again); its output "
-			 "is in '%s'",
+			 "calls one by an absolute path that is not in PATH (set CC=gcc, or configure "
+			 "again); its output is in '%s'",
 			 work->log);
 }
 
@@ -1309,8 +1324,7 @@ static struct error *open_folder(struct work *work)
 	}
 	const char *masquerade = arena_printf(work->arena, "%s/bin", work->cache);
 	TRY(masquerade_copy(masquerade));
-	const char *path = getenv("PATH");
-	return masquerade_link(masquerade, path ? path : "/usr/local/bin:/usr/bin:/bin");
+	return masquerade_link(masquerade, tool_path());
 }
 
 static void forget_work(struct work *work)

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mount.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -272,6 +273,16 @@ static struct error *masquerade_find(char **ret)
 			 installed);
 }
 
+struct error *masquerade_digest(struct digest *ret)
+{
+	_cleanup_free_ char *path = NULL, *bytes = NULL;
+	size_t size;
+	TRY(masquerade_find(&path));
+	TRY(file_read(path, &bytes, &size));
+	*ret = digest_bytes(bytes, size);
+	return NULL;
+}
+
 struct error *masquerade_copy(const char *directory)
 {
 	_cleanup_free_ char *from = NULL, *bytes = NULL, *old = NULL;
@@ -304,6 +315,43 @@ struct error *masquerade_link(const char *directory, const char *path)
 		}
 		if (folder)
 			closedir(folder);
+	}
+	return NULL;
+}
+
+struct error *masquerade_cover(const char *directory, const char *covered, const char *path)
+{
+	_cleanup_free_ char *masquerade = xasprintf("%s/masquerade", directory);
+	_cleanup_free_ char *folders = xstrdup(path);
+	for (char *save, *name = strtok_r(folders, ":", &save); name; name = strtok_r(NULL, ":", &save)) {
+		DIR *folder = string_equal(name, directory) ? NULL : opendir(name);
+		struct dirent *entry;
+		struct error *error = NULL;
+		while (folder && !error && (entry = readdir(folder))) {
+			_cleanup_free_ char *link = xasprintf("%s/%s", name, entry->d_name);
+			_cleanup_free_ char *real = NULL;
+			enum tool_kind kind = tool_kind_of(entry->d_name);
+			if (kind == TOOL_COMPILER || kind == TOOL_ARCHIVER)
+				real = realpath(link, NULL);
+			// clang finds its headers beside /proc/self/exe, and a ccache or a script under a
+			// compiler's name looks for the next one by itself.
+			if (!real || tool_kind_of(path_basename(real)) != kind ||
+			    strstr(path_basename(real), "clang"))
+				continue;
+			_cleanup_free_ char *place = xasprintf("%s/%s", covered, path_basename(real));
+			_cleanup_close_ int fd = open(place, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+			if (fd < 0 && errno == EEXIST)
+				continue;
+			if (fd < 0)
+				error = error_errno(errno, "cannot write '%s'", place);
+			else if (mount(real, place, NULL, MS_BIND, NULL) < 0 ||
+				 mount(masquerade, real, NULL, MS_BIND, NULL) < 0)
+				error = error_errno(errno, "cannot cover '%s'", real);
+		}
+		if (folder)
+			closedir(folder);
+		if (error)
+			return error;
 	}
 	return NULL;
 }

@@ -178,10 +178,19 @@ struct error *cache_lock(const char *path, const struct progress *progress, int 
 /** Remove all but the @keep newest folders of a directory, except those that are locked. */
 void cache_prune(const char *directory, size_t keep);
 bool files_equal(const char *a, const char *b);
+/** What made the records: another one may record more. */
+struct error *masquerade_digest(struct digest *ret) MUST_CHECK;
 /** Copy the masquerade to a directory, where it is not there yet. */
 struct error *masquerade_copy(const char *directory) MUST_CHECK;
 /** Give it the name of every tool in @path (as of PATH) that it can stand for. */
 struct error *masquerade_link(const char *directory, const char *path) MUST_CHECK;
+
+/**
+ * Put the masquerade in place of the compilers of @path themselves, in this mount namespace only;
+ * the files go to the empty folder @covered.
+ */
+struct error *masquerade_cover(const char *directory, const char *covered,
+			       const char *path) MUST_CHECK;
 
 /* ---- package.c --------------------------------------------------------------------------------- */
 

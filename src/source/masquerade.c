@@ -7,7 +7,7 @@
  *     gcc -O2 -c a.c  ->  MASQUERADE/gcc  ->  /usr/bin/gcc -O2 -c a.c,  DIR/0000…-4711
  *
  * The tool gets its arguments, environment, directory and descriptors as they came, with two
- * exceptions in the environment: PATH without our directory, so that what it calls by itself
+ * exceptions in the environment: PATH without our directory, no SUTURE_RECORDS, so that what it calls by itself
  * (collect2, ld, a ccache in between) is not recorded a second time, and DEPENDENCIES_OUTPUT, by
  * which gcc lists the headers it reads without a word in its command line. (-MD would do the same,
  * but several sources in one command would overwrite each other's list. clang does not know the
@@ -134,8 +134,34 @@ static void expand(struct words *words, char *word, unsigned depth)
 	free(text);
 }
 
-// The next tool of that name in PATH that is not this program; *ret_path is PATH without us.
-static char *find_tool(const char *name, char **ret_path)
+struct tool {
+	char *name;    // as its path says: what a repetition runs
+	char *program; // the file to run now: the same, or where it lies while we are in its place
+	char *path;    // PATH without our directory
+};
+
+/*
+ * In the build's mount namespace the masquerade also lies on top of the compilers themselves, so
+ * that a configured tree, whose makefiles call "/usr/bin/cc", is seen as well. The covered file is
+ * $SUTURE_COVERED/NAME then, NAME being that of the file that all links lead to.
+ */
+static char *covered_file(const char *path, const struct stat *self)
+{
+	const char *directory = getenv("SUTURE_COVERED");
+	char real[PATH_MAX];
+	struct stat status;
+	if (!directory || !realpath(path, real))
+		return NULL;
+	char *file = join(directory, strrchr(real, '/'), "");
+	if (stat(file, &status) == 0 &&
+	    (status.st_dev != self->st_dev || status.st_ino != self->st_ino))
+		return file;
+	free(file);
+	return NULL;
+}
+
+// What the name stands for: the next one in PATH that is not this program.
+static bool find_tool(const char *called, const char *name, struct tool *ret)
 {
 	struct stat self, status;
 	if (stat("/proc/self/exe", &self) < 0)
@@ -143,7 +169,12 @@ static char *find_tool(const char *name, char **ret_path)
 	const char *path = getenv("PATH");
 	if (!path)
 		path = "/usr/local/bin:/usr/bin:/bin";
-	char *rest = allocate(strlen(path) + 1), *found = NULL;
+	*ret = (struct tool){.path = allocate(strlen(path) + 1)};
+	if (called[0] == '/') {
+		ret->program = covered_file(called, &self);
+		ret->name = (char *)called;
+	}
+	char *rest = ret->path;
 	rest[0] = '\0';
 	for (const char *entry = path; entry;) {
 		const char *end = strchr(entry, ':');
@@ -156,9 +187,15 @@ static char *find_tool(const char *name, char **ret_path)
 		char *file = join(directory, "/", name);
 		bool ours = false;
 		if (stat(file, &status) == 0 && S_ISREG(status.st_mode) && access(file, X_OK) == 0) {
-			ours = status.st_dev == self.st_dev && status.st_ino == self.st_ino;
-			if (!ours && !found)
-				found = file;
+			char *program = file;
+			if (status.st_dev == self.st_dev && status.st_ino == self.st_ino) {
+				program = covered_file(file, &self);
+				ours = !program;
+			}
+			if (!ours && !ret->program) {
+				ret->program = program;
+				ret->name = file;
+			}
 		}
 		if (!ours) {
 			if (rest[0])
@@ -167,8 +204,7 @@ static char *find_tool(const char *name, char **ret_path)
 		}
 		entry = end ? end + 1 : NULL;
 	}
-	*ret_path = rest;
-	return found;
+	return ret->program != NULL;
 }
 
 static bool resolved_is_clang(const char *tool)
@@ -325,16 +361,18 @@ int main(int argc, char **argv)
 		return 127;
 	const char *slash = strrchr(argv[0], '/');
 	const char *name = slash ? slash + 1 : argv[0];
-	char *rest;
-	char *tool = find_tool(name, &rest);
-	if (!tool) {
+	struct tool tool;
+	if (!find_tool(argv[0], name, &tool)) {
 		errno = ENOENT;
 		die("no such tool in PATH behind the masquerade", name);
 	}
-	char *path = join("PATH=", rest, "");
+	char *path = join("PATH=", tool.path, "");
+	// gcc looks for its parts beside the file that argv[0] names, if that is a path.
+	if (slash)
+		argv[0] = tool.name;
 	const char *directory = getenv("SUTURE_RECORDS");
 
-	struct record record = {.directory = directory, .name = name, .tool = tool, .path = path};
+	struct record record = {.directory = directory, .name = name, .tool = tool.name, .path = path};
 	for (int i = 0; i < argc; i++)
 		expand(&record.words, argv[i], 0);
 	struct arguments arguments;
@@ -346,12 +384,13 @@ int main(int argc, char **argv)
 
 	struct words environment = {0};
 	for (char **variable = environ; *variable; variable++)
-		if (!argument_starts(*variable, "PATH=") && !argument_starts(*variable, "SUTURE_"))
+		if (!argument_starts(*variable, "PATH=") &&
+		    !argument_starts(*variable, "SUTURE_RECORDS="))
 			words_push(&environment, *variable);
 	words_push(&environment, path);
 	if (plain) {
-		execve(tool, argv, environment.items);
-		die("cannot run", tool);
+		execve(tool.program, argv, environment.items);
+		die("cannot run", tool.program);
 	}
 
 	struct timespec now;
@@ -376,7 +415,7 @@ int main(int argc, char **argv)
 		char *hidden = join(directory, "/.", id);
 		dependency_file = join(hidden, ".d", "");
 		private_file = true;
-		if (!resolved_is_clang(tool)) {
+		if (!resolved_is_clang(tool.name)) {
 			char *variable = join("DEPENDENCIES_OUTPUT=", dependency_file, " object");
 			words_push(&environment, variable);
 		} else if (arguments.source_count == 1 && arguments.compile) {
@@ -393,7 +432,7 @@ int main(int argc, char **argv)
 	if (kind == TOOL_STRIP)
 		keep_unstripped(&record);
 
-	int status = run(tool, words.items, environment.items);
+	int status = run(tool.program, words.items, environment.items);
 	if (dependency_file)
 		record.dependencies = read_whole(dependency_file, &record.dependencies_size);
 	if (private_file)

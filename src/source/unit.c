@@ -159,7 +159,8 @@ static void add_assembler(struct arena *arena, struct build_graph *graph,
 		if (command->arguments.roles[i] == ARGUMENT_SOURCE)
 			source = path_absolute(arena, command->directory, command->words[i]);
 	const char *object = command->arguments.output ? command->arguments.output : "a.out";
-	if (source)
+	// "/tmp/ccXXXXXX.s": by a compiler that was not seen itself. It cannot be repeated.
+	if (source && path_within(graph->root, source))
 		add_compile(arena, graph, command, source,
 			    path_absolute(arena, command->directory, object), false);
 }
