@@ -228,7 +228,7 @@ static struct error *read_headers(struct reader *reader)
 						 "hold more bytes than the file");
 	}
 
-	struct strings strings;
+	struct strings strings = {0};
 	TRY(read_strings(reader, names, &strings));
 	for (size_t i = 1; i < count; i++) {
 		const uint8_t *at = bytes + table + i * sizeof(Elf64_Shdr);

@@ -350,7 +350,8 @@ static void fill_tables(struct writer *writer)
 
 /* ---- the file ----------------------------------------------------------------------------- */
 
-static struct error *lay_out(struct writer *writer, uint64_t *ret_headers, uint64_t *ret_size)
+// Offsets of the contents; returns where the section headers begin.
+static uint64_t lay_out(struct writer *writer)
 {
 	uint64_t at = sizeof(Elf64_Ehdr);
 	for (size_t i = 1; i < writer->outputs.count; i++) {
@@ -358,13 +359,10 @@ static struct error *lay_out(struct writer *writer, uint64_t *ret_headers, uint6
 		uint64_t align = output->align < 1 ? 1 : output->align;
 		at = align_up(at, align > FILE_ALIGN_MAX ? FILE_ALIGN_MAX : align);
 		output->offset = at;
-		if (output->type != SHT_NOBITS && !checked_add(at, output->size, &at))
-			return error_new(ERROR_KIND_SYSTEM, "%s: section \"%s\" is too large",
-					 writer->object->path, output->name);
+		if (output->type != SHT_NOBITS)
+			at += output->size; // they are all in memory
 	}
-	*ret_headers = align_up(at, 8);
-	*ret_size = *ret_headers + writer->outputs.count * sizeof(Elf64_Shdr);
-	return NULL;
+	return align_up(at, 8);
 }
 
 static void store_file_header(const struct writer *writer, uint8_t *bytes, uint64_t headers)
@@ -412,7 +410,7 @@ static void store_section(const struct writer *writer, const struct output *outp
 		memcpy(bytes + output->offset, output->data, output->size);
 }
 
-static struct error *write_all(struct writer *writer, uint8_t **ret, size_t *ret_size)
+static void write_all(struct writer *writer, uint8_t **ret, size_t *ret_size)
 {
 	number_sections(writer);
 	// From here on section->index is the number in the file.
@@ -420,8 +418,8 @@ static struct error *write_all(struct writer *writer, uint8_t **ret, size_t *ret
 	// From here on symbol->index is, too.
 	fill_tables(writer);
 	// From here on every section has its content.
-	uint64_t headers, size;
-	TRY(lay_out(writer, &headers, &size));
+	uint64_t headers = lay_out(writer);
+	uint64_t size = headers + writer->outputs.count * sizeof(Elf64_Shdr);
 	uint8_t *bytes = xcalloc(1, size);
 	store_file_header(writer, bytes, headers);
 	for (size_t i = 1; i < writer->outputs.count; i++)
@@ -429,7 +427,6 @@ static struct error *write_all(struct writer *writer, uint8_t **ret, size_t *ret
 			      bytes + headers + i * sizeof(Elf64_Shdr));
 	*ret = bytes;
 	*ret_size = size;
-	return NULL;
 }
 
 struct error *object_write(struct object *object, uint8_t **ret, size_t *ret_size)
@@ -443,14 +440,14 @@ struct error *object_write(struct object *object, uint8_t **ret, size_t *ret_siz
 		arena_array(writer.arena, object->groups.count, sizeof(*writer.group_numbers));
 	strings_init(&writer.symbol_names);
 	strings_init(&writer.section_names);
-	struct error *error = write_all(&writer, ret, ret_size);
+	write_all(&writer, ret, ret_size);
 	strings_deinit(&writer.section_names);
 	strings_deinit(&writer.symbol_names);
 	buffer_deinit(&writer.extended_indexes);
 	buffer_deinit(&writer.symbols);
 	vec_deinit(&writer.outputs);
 	arena_free(writer.arena);
-	return error;
+	return NULL;
 }
 
 struct error *object_write_file(struct object *object, const char *path)
