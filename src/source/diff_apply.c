@@ -19,11 +19,6 @@
 
 #include "internal.h"
 
-struct line {
-	const char *text; // with its line end, if it has one
-	size_t size;
-};
-
 struct hunk {
 	size_t old_start, new_start; // as written: counted from 1, 0 in an empty file
 	VEC(struct line) old_lines, new_lines;
@@ -61,6 +56,7 @@ static bool reader_peek(const struct reader *reader, struct line *ret)
 	if (reader->at == reader->end)
 		return false;
 	const char *newline = memchr(reader->at, '\n', (size_t)(reader->end - reader->at));
+	ret->number = 0;
 	ret->text = reader->at;
 	ret->size = newline ? (size_t)(newline - reader->at) + 1 : (size_t)(reader->end - reader->at);
 	return true;
@@ -169,7 +165,7 @@ static struct error *parse_hunk(struct reader *reader, struct file_diff *file)
 		if (!reader_peek(reader, &line))
 			return malformed(reader, "the file ends within a hunk");
 		char kind = line.text[0];
-		struct line content = {line.text + 1, line.size - 1};
+		struct line content = {.text = line.text + 1, .size = line.size - 1};
 		if (kind == '\n' || kind == '\r') {
 			// An empty context line whose space a mailer took away.
 			kind = ' ';
@@ -186,6 +182,8 @@ static struct error *parse_hunk(struct reader *reader, struct file_diff *file)
 			last = kind;
 			if (kind != '+')
 				vec_push(&hunk.old_lines, content);
+			// A line that stays keeps its number; here it is its place among the old.
+			content.number = kind == ' ' ? hunk.old_lines.count : 0;
 			if (kind != '-')
 				vec_push(&hunk.new_lines, content);
 			if (hunk.old_lines.count > old_count || hunk.new_lines.count > new_count)
@@ -429,6 +427,7 @@ static struct error *load(struct state *state, const char *name, struct content 
 		struct reader reader = {.at = kept, .end = kept + size};
 		struct line line;
 		while (reader_peek(&reader, &line)) {
+			line.number = content->lines.count + 1;
 			vec_push(&content->lines, line);
 			reader_skip(&reader, &line);
 		}
@@ -484,6 +483,9 @@ static void replace_lines(struct content *content, size_t at, const struct hunk 
 {
 	size_t removed = hunk->old_lines.count, added = hunk->new_lines.count;
 	size_t tail = content->lines.count - at - removed;
+	_cleanup_free_ size_t *numbers = xcalloc(removed + 1, sizeof(*numbers));
+	for (size_t i = 0; i < removed; i++)
+		numbers[i] = content->lines.items[at + i].number;
 	for (size_t i = removed; i < added; i++)
 		vec_push(&content->lines, (struct line){0});
 	struct line *items = content->lines.items;
@@ -491,6 +493,8 @@ static void replace_lines(struct content *content, size_t at, const struct hunk 
 		memmove(items + at + added, items + at + removed, tail * sizeof(*items));
 	if (added)
 		memcpy(items + at, hunk->new_lines.items, added * sizeof(*items));
+	for (size_t i = at; i < at + added; i++)
+		items[i].number = items[i].number ? numbers[items[i].number - 1] : 0;
 	content->lines.count = at + added + tail;
 }
 
@@ -677,8 +681,7 @@ static struct error *store(struct state *state, const struct content *content)
 	if (!content->existed)
 		create_folders(state->root, content->name);
 	_cleanup_buffer_ struct buffer bytes = {0};
-	for (size_t i = 0; i < content->lines.count; i++)
-		buffer_append(&bytes, content->lines.items[i].text, content->lines.items[i].size);
+	lines_write(content->name, content->lines.items, content->lines.count, &bytes);
 	// Not in place: the file may have other names (hard links), and may be read-only.
 	if (content->existed)
 		unlinkat(state->root, content->name, 0);

@@ -165,6 +165,16 @@ void diff_set_free(struct diff_set *set);
 struct error *diff_set_apply(struct arena *arena, const struct diff_set *set, const char *root,
 			     int strip, struct names *ret) MUST_CHECK;
 
+/* ---- line.c ------------------------------------------------------------------------------------ */
+
+struct line {
+	const char *text; /* with its line end, if it has one */
+	size_t size;
+	size_t number; /* in the file before any diff, from 1; 0: a diff added it */
+};
+/** The file's text; in C and C++ with #line where lines no longer stand at their old number. */
+void lines_write(const char *name, const struct line *lines, size_t count, struct buffer *ret);
+
 /* ---- cache.c ----------------------------------------------------------------------------------- */
 
 /**
