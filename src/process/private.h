@@ -48,7 +48,6 @@ enum thread_phase {
 	THREAD_FREE,     /* not attached */
 	THREAD_SEIZED,   /* attached, on its way to the stop */
 	THREAD_STOPPED,  /* in a ptrace-stop */
-	THREAD_ENTERING, /* resumed up to the entry of the system call that it issues again */
 	THREAD_LATE,     /* to be let go as soon as it stops (was in vfork, or too slow) */
 	THREAD_GONE,
 };
@@ -119,10 +118,11 @@ void restart_sample(struct process_stop *stop, struct thread_state *task);
  * again, with its whole timeout yet. task->resume says what was set.
  */
 void restart_heal(struct process_stop *stop, struct thread_state *task);
-/** Before it runs on: shorten the call's timeout by what was slept already. */
-void restart_shorten(struct process_stop *stop, struct thread_state *task);
-/** A caught signal came before the call was issued again: EINTR is right after all. */
-void restart_interrupt(struct thread_state *task);
+/**
+ * Before a healed thread runs on: shorten the call's timeout by what was slept already, or let the
+ * call answer EINTR after all, because a signal with a handler waits.
+ */
+void restart_finish(struct process_stop *stop, struct thread_state *task);
 /** The name of a system call, or NULL. */
 const char *system_call_name(int64_t number);
 

@@ -8,10 +8,12 @@
  *
  * A thread that stands with such an EINTR gets its registers set back to the `syscall` instruction,
  * still with its whole timeout, in the stop: if suture dies now, the call is made again by itself.
- * When the thread runs on, the timeout is shortened by what was slept already, and the thread is let
- * go at the *entry* of the call (stop.c, task_enter): no instruction and no signal handler comes
- * between, so a timeout in memory may lie in a copy below the red zone, and a signal that waits
- * makes the call answer EINTR as it should.
+ * When the thread runs on, the timeout is shortened by what was slept already; one in memory lies in
+ * a copy far below the stack pointer. If a signal with a handler waits for the thread by then, EINTR
+ * is what the program would have seen without us, and it gets it.
+ *
+ * (To go up to the call's entry by PTRACE_SYSCALL and to detach there, so that no handler can come
+ * between, does not work: detaching marks a signal as pending, and the call answers EINTR at once.)
  *
  * When did it begin? /proc/PID/task/TID/sched tells when a sleeping thread was last on a CPU
  * (se.exec_start), on the clock of that CPU's run queue, which we compare with our own reading on the
@@ -24,6 +26,11 @@
  * - SO_RCVTIMEO and SO_SNDTIMEO belong to the socket and are not ours to change. The call begins with
  *   the whole timeout again; a later stop past the time at which the first would have ended lets it
  *   end (EAGAIN).
+ * - A signal that comes in the microseconds between the last look and the call is handled first and
+ *   does not interrupt the call, as if it had come just before it. With a mask of its own
+ *   (epoll_pwait) the call is interrupted.
+ * - A write, send or splice that has moved a part returns its short count, as it does after SIGSTOP
+ *   and SIGCONT. The rest cannot be asked for without watching the call's end.
  * - io_uring_enter() with IORING_ENTER_EXT_ARG: as sockets, without the later stop.
  */
 #include "process/private.h"
@@ -234,9 +241,12 @@ void restart_heal(struct process_stop *stop, struct thread_state *task)
 {
 	const struct user_regs_struct *registers = &task->registers;
 	task->healed = false;
+	const struct restart_row *row = row_find((int64_t)registers->orig_rax);
+	int64_t result = (int64_t)registers->rax;
+	// -514 is ERESTARTNOHAND: the kernel restarts io_pgetevents() itself, with its whole timeout.
+	bool ours = result == -EINTR || (result == -514 && row && row->timeout == TIMEOUT_TIMESPEC);
 	// Whom SIGSTOP stopped sees EINTR with or without us (signal(7)).
-	if ((int64_t)registers->rax != -EINTR || task->group_stopped ||
-	    !row_find((int64_t)registers->orig_rax))
+	if (!row || !ours || task->group_stopped)
 		return;
 	// A 32-bit `int $0x80` counts its calls otherwise.
 	static const uint8_t instruction[] = {0x0f, 0x05};
@@ -251,13 +261,6 @@ void restart_heal(struct process_stop *stop, struct thread_state *task)
 		task->healed = true;
 	else
 		task->resume = *registers;
-}
-
-void restart_interrupt(struct thread_state *task)
-{
-	task->healed = false;
-	task->resume = task->registers;
-	ptrace(PTRACE_SETREGS, task->tid, NULL, &task->registers);
 }
 
 static unsigned long long *argument_register(struct user_regs_struct *registers, int argument)
@@ -281,7 +284,25 @@ static uint64_t socket_timeout(const struct thread_state *task, int option)
 	return (uint64_t)timeout.tv_sec * 1000000000 + (uint64_t)timeout.tv_usec * 1000;
 }
 
-void restart_shorten(struct process_stop *stop, struct thread_state *task)
+/*
+ * Room for @size bytes in the thread's stack below anything that a handler would use before the call
+ * is made, or 0. Every page down to there must be readable: a guard page, which maps need not show
+ * (MADV_GUARD_INSTALL), is where the stack ends.
+ */
+static uint64_t stack_room(const struct thread_state *task, size_t size)
+{
+	enum { PAGE = 4096, DEPTH = 8 };
+	uint64_t low = (task->resume.rsp & ~(uint64_t)(PAGE - 1)) - DEPTH * PAGE;
+	uint8_t bytes[DEPTH + 1];
+	struct iovec local = {bytes, sizeof(bytes)}, remote[DEPTH + 1];
+	for (size_t i = 0; i <= DEPTH; i++)
+		remote[i] = (struct iovec){(void *)(low + i * PAGE), 1};
+	if (size > PAGE || process_vm_readv(task->tid, &local, 1, remote, DEPTH + 1, 0) != DEPTH + 1)
+		return 0;
+	return low;
+}
+
+static void shorten(struct process_stop *stop, struct thread_state *task)
 {
 	const struct restart_row *row = row_find((int64_t)task->registers.orig_rax);
 	const struct thread_sample *sample = &task->sample;
@@ -340,11 +361,9 @@ void restart_shorten(struct process_stop *stop, struct thread_state *task)
 	} else if (row->timeout == TIMEOUT_TIMESPEC) {
 		time.tv_sec = (time_t)(remains / 1000000000);
 		time.tv_nsec = (long)(remains % 1000000000);
-		uint64_t copy = (registers->rsp - stop->process->arch->red_zone - sizeof(time)) &
-				~(uint64_t)15;
-		// This call honours protections, so it writes to no guard page.
+		uint64_t copy = stack_room(task, sizeof(time));
 		struct iovec local = {&time, sizeof(time)}, remote = {(void *)copy, sizeof(time)};
-		if (process_vm_writev(task->tid, &local, 1, &remote, 1, 0) != (ssize_t)sizeof(time))
+		if (!copy || process_vm_writev(task->tid, &local, 1, &remote, 1, 0) != (ssize_t)sizeof(time))
 			return;
 		*argument_register(registers, row->argument) = copy;
 	} else if (remains == 0) {
@@ -353,7 +372,42 @@ void restart_shorten(struct process_stop *stop, struct thread_state *task)
 		task->healed = false;
 	}
 	ptrace(PTRACE_SETREGS, task->tid, NULL, registers);
-	// It is put on a CPU to come to the entry of the call, and from there to sleep.
+	// It is put on a CPU once more, to make the call.
 	task->deadline_ns = deadline;
-	task->deadline_slices = slices + 2;
+	task->deadline_slices = slices + 1;
+}
+
+/* Does a signal wait for the task that a handler of the program catches? */
+static bool caught_signal_waits(const struct thread_state *task)
+{
+	uint64_t waiting = 0, blocked = 0;
+	for (uint32_t shared = 0; shared <= 1; shared++) {
+		siginfo_t signals[16];
+		struct __ptrace_peeksiginfo_args which = {
+			.flags = shared ? PTRACE_PEEKSIGINFO_SHARED : 0,
+			.nr = ARRAY_SIZE(signals),
+		};
+		long count = ptrace(PTRACE_PEEKSIGINFO, task->tid, &which, signals);
+		for (long i = 0; i < count; i++)
+			if (signals[i].si_signo >= 1 && signals[i].si_signo <= 64)
+				waiting |= 1ul << (signals[i].si_signo - 1);
+	}
+	if (!waiting || ptrace(PTRACE_GETSIGMASK, task->tid, sizeof(blocked), &blocked) != 0 ||
+	    !(waiting & ~blocked))
+		return false;
+	char path[64], status[4096];
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/status", task->tgid, task->tid);
+	if (proc_read(AT_FDCWD, path, status, sizeof(status)) <= 0)
+		return true;
+	return waiting & ~blocked & status_field(status, "SigCgt", 16, 0);
+}
+
+void restart_finish(struct process_stop *stop, struct thread_state *task)
+{
+	shorten(stop, task);
+	if (task->healed && caught_signal_waits(task)) {
+		task->healed = false;
+		task->resume = task->registers;
+		ptrace(PTRACE_SETREGS, task->tid, NULL, &task->resume);
+	}
 }

@@ -581,41 +581,6 @@ static void task_detach(struct thread_state *task, int signal)
 		task->phase = THREAD_LATE; // killed: its end is reported to us before its parent
 }
 
-/* Is @signal caught by a handler of the task? */
-static bool signal_is_caught(const struct thread_state *task, int signal)
-{
-	char path[64], status[4096];
-	task_path(task, "status", path);
-	if (proc_read(AT_FDCWD, path, status, sizeof(status)) <= 0)
-		return true;
-	return status_field(status, "SigCgt", 16, 0) >> (signal - 1) & 1;
-}
-
-/*
- * A healed task goes up to the entry of its call and is let go there, inside the kernel: no handler
- * can come between, and a signal that waits makes the call itself answer EINTR, as it should.
- */
-static void task_enter(struct thread_state *task)
-{
-	uint64_t deadline = monotonic_ns() + late_bound_ns;
-	while (task->phase == THREAD_ENTERING) {
-		int status, got = stop_wait(task->tid, &status, deadline);
-		if (got == 0) {
-			task->phase = THREAD_LATE;
-			ptrace(PTRACE_INTERRUPT, task->tid, NULL, NULL);
-		} else if (got < 0 || !WIFSTOPPED(status)) {
-			task->phase = THREAD_GONE;
-		} else if (WSTOPSIG(status) == (SIGTRAP | 0x80) || status >> 16 == EVENT_STOP) {
-			task_detach(task, 0);
-		} else if (signal_is_caught(task, WSTOPSIG(status))) {
-			restart_interrupt(task);
-			task_detach(task, WSTOPSIG(status));
-		} else if (ptrace(PTRACE_SYSCALL, task->tid, NULL, (long)WSTOPSIG(status)) != 0) {
-			task->phase = THREAD_LATE;
-		}
-	}
-}
-
 /* What is seized, but not stopped, cannot be detached: wait a moment, then leave it for later. */
 static void late_serve(struct process_stop *stop, uint64_t bound_ns)
 {
@@ -672,15 +637,9 @@ void process_resume_all(struct process_stop *stop)
 		struct thread_state *task = state->tasks.items[i];
 		if (task->phase != THREAD_STOPPED)
 			continue;
-		restart_shorten(stop, task);
-		if (ptrace(PTRACE_SYSCALL, task->tid, NULL, NULL) == 0)
-			task->phase = THREAD_ENTERING;
-		else
-			task->phase = THREAD_LATE;
+		restart_finish(stop, task);
+		task_detach(task, 0);
 	}
-	for (size_t i = 0; i < count; i++)
-		if (state->tasks.items[i]->phase == THREAD_ENTERING)
-			task_enter(state->tasks.items[i]);
 	// After an attempt that failed some are on their way to a stop that nobody wants any more.
 	for (size_t i = 0; i < count; i++)
 		if (state->tasks.items[i]->phase == THREAD_SEIZED) {

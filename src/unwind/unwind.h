@@ -7,8 +7,8 @@
  * address behind a call to a noreturn function equals the end). Only a hit is unwound exactly, by
  * the CFI of the module that the pc lies in. What cannot be read or unwound whole counts as inside.
  *
- * All files are opened and all CFI is parsed by unwind_prepare(), before the stop. Nothing here
- * knows patches: their code is one more range with CFI.
+ * All CFI is read by unwind_create() and all files are opened by unwind_prepare(), before the stop.
+ * Nothing here knows patches: their code is one more range with CFI.
  */
 #ifndef SUTURE_UNWIND_H
 #define SUTURE_UNWIND_H
@@ -18,10 +18,16 @@
 
 struct unwind;
 
-/** CFI for every module of @space; files are read through /proc/PID/map_files. */
+/**
+ * CFI for every module of @space, from the target's memory. Verdicts and frames need no more than
+ * this; names need unwind_prepare().
+ */
 struct error *unwind_create(struct process *process, const struct process_space *space,
 			    struct unwind **ret) MUST_CHECK;
-/** Everything that a stop would otherwise have to do: indexes built, pages touched. */
+/**
+ * Names: opens the file of every module, through /proc/PID/map_files. Some milliseconds each, so not
+ * in a stop; who needs names only when a thread is in the way calls it between two stops.
+ */
 void unwind_prepare(struct unwind *unwind);
 /**
  * Code outside all modules (a patch): its range, its .eh_frame as bytes for the address where it
