@@ -147,20 +147,21 @@ static struct error *parse_hunk(struct reader *reader, struct file_diff *file)
 {
 	struct line line;
 	reader_peek(reader, &line);
-	struct hunk hunk = {.text = line.text};
+	vec_push(&file->hunks, (struct hunk){.text = line.text});
+	struct hunk *hunk = &file->hunks.items[file->hunks.count - 1];
 	size_t old_count, new_count;
 	const char *at = line.text + 4, *end = line.text + line.size;
-	if (!parse_range(&at, end, &hunk.old_start, &old_count) || at + 2 > end ||
+	if (!parse_range(&at, end, &hunk->old_start, &old_count) || at + 2 > end ||
 	    memcmp(at, " +", 2) != 0)
 		return malformed(reader, "a hunk's line numbers cannot be read");
 	at += 2;
-	if (!parse_range(&at, end, &hunk.new_start, &new_count) || at + 3 > end ||
+	if (!parse_range(&at, end, &hunk->new_start, &new_count) || at + 3 > end ||
 	    memcmp(at, " @@", 3) != 0)
 		return malformed(reader, "a hunk's line numbers cannot be read");
 	reader_skip(reader, &line);
 
 	char last = ' ';
-	while (hunk.old_lines.count < old_count || hunk.new_lines.count < new_count ||
+	while (hunk->old_lines.count < old_count || hunk->new_lines.count < new_count ||
 	       (reader_peek(reader, &line) && line_starts(&line, "\\ "))) {
 		if (!reader_peek(reader, &line))
 			return malformed(reader, "the file ends within a hunk");
@@ -173,28 +174,27 @@ static struct error *parse_hunk(struct reader *reader, struct file_diff *file)
 		}
 		if (kind == '\\') {
 			// "\ No newline at end of file": of the line before it.
-			if (last != '+' && hunk.old_lines.count)
-				hunk.old_lines.items[hunk.old_lines.count - 1].size--;
-			if (last != '-' && hunk.new_lines.count)
-				hunk.new_lines.items[hunk.new_lines.count - 1].size--;
+			if (last != '+' && hunk->old_lines.count)
+				hunk->old_lines.items[hunk->old_lines.count - 1].size--;
+			if (last != '-' && hunk->new_lines.count)
+				hunk->new_lines.items[hunk->new_lines.count - 1].size--;
 			last = '\\';
 		} else if (kind == ' ' || kind == '-' || kind == '+') {
 			last = kind;
 			if (kind != '+')
-				vec_push(&hunk.old_lines, content);
+				vec_push(&hunk->old_lines, content);
 			// A line that stays keeps its number; here it is its place among the old.
-			content.number = kind == ' ' ? hunk.old_lines.count : 0;
+			content.number = kind == ' ' ? hunk->old_lines.count : 0;
 			if (kind != '-')
-				vec_push(&hunk.new_lines, content);
-			if (hunk.old_lines.count > old_count || hunk.new_lines.count > new_count)
+				vec_push(&hunk->new_lines, content);
+			if (hunk->old_lines.count > old_count || hunk->new_lines.count > new_count)
 				return malformed(reader, "a hunk is longer than its head says");
 		} else {
 			return malformed(reader, "a hunk is shorter than its head says");
 		}
 		reader_skip(reader, &line);
 	}
-	hunk.text_size = (size_t)(reader->at - hunk.text);
-	vec_push(&file->hunks, hunk);
+	hunk->text_size = (size_t)(reader->at - hunk->text);
 	return NULL;
 }
 
@@ -319,18 +319,16 @@ static struct error *diff_parse(struct reader *reader, struct diff *diff)
 struct error *diff_set_read(struct arena *arena, const char *const *paths, size_t count,
 			    struct diff_set **ret)
 {
-	struct diff_set *set = arena_new(arena, struct diff_set);
+	struct diff_set *set = *ret = arena_new(arena, struct diff_set);
 	for (size_t i = 0; i < count; i++) {
 		_cleanup_free_ char *bytes = NULL;
 		size_t size;
 		TRY(file_read(paths[i], &bytes, &size));
 		char *kept = arena_memdup(arena, bytes, size + 1);
 		struct reader reader = {arena, paths[i], kept, kept + size, 1};
-		struct diff diff = {.path = paths[i]};
-		TRY(diff_parse(&reader, &diff));
-		vec_push(&set->diffs, diff);
+		vec_push(&set->diffs, (struct diff){.path = paths[i]});
+		TRY(diff_parse(&reader, &set->diffs.items[i]));
 	}
-	*ret = set;
 	return NULL;
 }
 
@@ -701,6 +699,23 @@ static struct error *store(struct state *state, const struct content *content)
 	return NULL;
 }
 
+static struct error *apply_all(struct state *state, const struct diff_set *set, int strip)
+{
+	for (size_t i = 0; i < set->diffs.count; i++) {
+		const struct diff *diff = &set->diffs.items[i];
+		int level = strip;
+		if (level < 0)
+			TRY(choose_strip(state, diff, &level));
+		for (size_t k = 0; k < diff->files.count; k++)
+			TRY(apply_file(state, diff, &diff->files.items[k], level));
+	}
+	// All hunks of all diffs have found their places.
+	for (size_t i = 0; i < state->contents.count; i++)
+		if (state->contents.items[i]->touched)
+			TRY(store(state, state->contents.items[i]));
+	return NULL;
+}
+
 struct error *diff_set_apply(struct arena *arena, const struct diff_set *set, const char *root,
 			     int strip, struct names *ret)
 {
@@ -708,19 +723,13 @@ struct error *diff_set_apply(struct arena *arena, const struct diff_set *set, co
 	if (fd < 0)
 		return error_errno(errno, "cannot open '%s'", root);
 	struct state state = {.arena = arena, .root = fd, .root_path = root};
-	for (size_t i = 0; i < set->diffs.count; i++) {
-		const struct diff *diff = &set->diffs.items[i];
-		int level = strip;
-		if (level < 0)
-			TRY(choose_strip(&state, diff, &level));
-		for (size_t k = 0; k < diff->files.count; k++)
-			TRY(apply_file(&state, diff, &diff->files.items[k], level));
+	struct error *error = apply_all(&state, set, strip);
+	for (size_t i = 0; i < state.contents.count; i++) {
+		struct content *content = state.contents.items[i];
+		if (!error && content->touched)
+			vec_push(&ret->list, content->name);
+		vec_deinit(&content->lines);
 	}
-	for (size_t i = 0; i < state.contents.count; i++)
-		if (state.contents.items[i]->touched)
-			TRY(store(&state, state.contents.items[i]));
-	for (size_t i = 0; i < state.contents.count; i++)
-		if (state.contents.items[i]->touched)
-			vec_push(&ret->list, state.contents.items[i]->name);
-	return NULL;
+	vec_deinit(&state.contents);
+	return error;
 }

@@ -153,7 +153,9 @@ void replay_job(struct arena *arena, const char *root, const struct compile *com
 /* ---- diff_apply.c: unified diffs --------------------------------------------------------------- */
 
 struct diff_set;
-/** Read and parse diffs; all of them, in order. BUILD when one is none, NOT_FOUND. */
+/**
+ * Read and parse diffs; all of them, in order. BUILD when one is none, NOT_FOUND. @ret is set and
+ * to be freed in any case. */
 struct error *diff_set_read(struct arena *arena, const char *const *paths, size_t count,
 			    struct diff_set **ret) MUST_CHECK;
 void diff_set_free(struct diff_set *set);
