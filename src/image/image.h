@@ -91,6 +91,9 @@ struct image {
  * SYSTEM, INPUT, UNSUPPORTED.
  */
 struct error *image_open(const char *path, const char *debug, struct image **ret) MUST_CHECK;
+/** The same of bytes in memory, which may go afterwards; no debug file is looked for. */
+struct error *image_read(const void *bytes, size_t size, const char *name,
+			 struct image **ret) MUST_CHECK;
 void image_free(struct image *image);
 void image_cleanup(struct image **image);
 #define _cleanup_image_ _cleanup_(image_cleanup)

@@ -429,7 +429,13 @@ static void eh_frame_find(struct image *image)
 	}
 }
 
-static struct error *read_all(struct image *image, Elf *elf, const char *debug)
+/** Which debug file to read symbols from. */
+struct debug_choice {
+	bool search;
+	const char *path; /* or NULL */
+};
+
+static struct error *read_all(struct image *image, Elf *elf, struct debug_choice debug)
 {
 	GElf_Ehdr header;
 	if (elf_kind(elf) != ELF_K_ELF || !gelf_getehdr(elf, &header))
@@ -447,6 +453,14 @@ static struct error *read_all(struct image *image, Elf *elf, const char *debug)
 				 image->path, header.e_machine);
 	image->type = header.e_type;
 	image->entry = header.e_entry;
+	// libelf takes a table that is cut off for one that is not there.
+	uint64_t size = image_state(image)->file_size;
+	if (!range_within(header.e_phoff, (uint64_t)header.e_phnum * header.e_phentsize, size))
+		return malformed(image, "program header", header.e_phnum);
+	if (header.e_shoff &&
+	    !range_within(header.e_shoff,
+			  (uint64_t)(header.e_shnum ? header.e_shnum : 1) * sizeof(Elf64_Shdr), size))
+		return malformed(image, "section header", header.e_shnum);
 
 	struct headers headers = {0};
 	TRY(segments_read(image, elf, &headers));
@@ -466,38 +480,51 @@ static struct error *read_all(struct image *image, Elf *elf, const char *debug)
 
 	bool found;
 	TRY(image_symtab_read(image, elf, image->path, IMAGE_SYMBOL_SYMTAB, &found));
-	if (!found || debug)
-		TRY(image_debug_read(image, elf, debug));
+	if (debug.path || (!found && debug.search))
+		TRY(image_debug_read(image, elf, debug.path));
 	image_symbols_index(image);
 	return NULL;
 }
 
-struct error *image_open(const char *path, const char *debug, struct image **ret)
+/** Takes @file over, also on failure. */
+static struct error *image_make(char *file, size_t size, const char *path, struct debug_choice debug,
+				struct image **ret)
 {
 	elf_version(EV_CURRENT);
-	_cleanup_free_ char *file = NULL;
-	size_t size;
-	TRY(file_read(path, &file, &size));
-
 	struct arena *arena = arena_create();
 	_cleanup_image_ struct image *image = arena_new(arena, struct image);
+	struct image_state *state = arena_new(arena, struct image_state);
 	image->arena = arena;
 	image->path = arena_strdup(arena, path);
 	image->name = arena_strdup(arena, path_basename(path));
-	struct image_state *state = arena_new(arena, struct image_state);
 	image->state = state;
-	state->file = take_ptr(file);
+	state->file = file;
 	state->file_size = size;
 	state->imports = hashmap_create();
 
-	Elf *elf = elf_memory(state->file, size);
+	Elf *elf = elf_memory(file, size);
 	if (!elf)
 		return error_new(ERROR_KIND_INPUT, "'%s' is not an ELF file", path);
 	struct error *error = read_all(image, elf, debug);
 	elf_end(elf);
 	TRY(error);
+	// It went with its Elf.
+	state->dynamic.symbols = NULL;
 	*ret = take_ptr(image);
 	return NULL;
+}
+
+struct error *image_open(const char *path, const char *debug, struct image **ret)
+{
+	char *file = NULL;
+	size_t size;
+	TRY(file_read(path, &file, &size));
+	return image_make(file, size, path, (struct debug_choice){.search = true, .path = debug}, ret);
+}
+
+struct error *image_read(const void *bytes, size_t size, const char *name, struct image **ret)
+{
+	return image_make(xmemdup(bytes, size), size, name, (struct debug_choice){0}, ret);
 }
 
 void image_free(struct image *image)
