@@ -20,7 +20,8 @@
  *
  * A task in vfork() does not stop before its child is gone, and the child is one of ours and stands
  * still. It is left as it is (`waiting`): it cannot run. The interrupt that was sent to it takes
- * effect later, when it is let go at once (THREAD_LATE).
+ * effect when the child is gone, and then it is let go at once (THREAD_LATE): by the resume, which
+ * waits a little for it, by any later call of this module, or by the kernel when suture ends.
  */
 #include "process/private.h"
 
@@ -296,6 +297,7 @@ struct error *process_seize(struct process *process, struct process_stop **ret)
 	process->stop = stop;
 	_cleanup_process_stop_ struct process_stop *guard = stop;
 
+	stop_serve_late(stop);
 	others_walk(stop);
 	TRY(tasks_refresh(stop));
 	for (size_t i = 0; i < state->tasks.count; i++)
@@ -398,7 +400,8 @@ static bool task_is_waiting(struct process_stop *stop, struct thread_state *task
 		const struct thread_state *child = state->tasks.items[i];
 		char path[64];
 		struct task_stat stat;
-		if (child->phase != THREAD_STOPPED || child->tgid == task->tgid)
+		if (child->phase != THREAD_STOPPED || child->tgid == task->tgid ||
+		    !shares_memory(stop->process, child->tid))
 			continue;
 		task_path(child, "stat", path);
 		if (!task_stat_read(AT_FDCWD, path, &stat) || stat.parent != task->tgid)
@@ -508,6 +511,8 @@ static struct error *stop_attempt(struct process_stop *stop, uint64_t bound_ns)
 	for (size_t i = 0; i < state->tasks.count; i++) {
 		struct thread_state *task = state->tasks.items[i];
 		task->waiting = false;
+		if (task->phase == THREAD_LATE) // attached yet, since the stop before
+			task->phase = THREAD_SEIZED;
 		restart_sample(stop, task);
 		if (task->sample.asleep) {
 			state->tasks.items[i] = state->tasks.items[asleep];
@@ -581,33 +586,51 @@ static void task_detach(struct thread_state *task, int signal)
 		task->phase = THREAD_LATE; // killed: its end is reported to us before its parent
 }
 
+/* Tasks that were still on their way when their stop was released: of any target. */
+static VEC(struct thread_state *) abandoned;
+
+/* Let go of a task that stopped after its stop was over; it is still to come when false. */
+static bool late_take(struct process_stop *stop, struct thread_state *task, uint64_t deadline)
+{
+	while (task->phase == THREAD_LATE) {
+		int status, got = stop_wait(task->tid, &status, deadline);
+		if (got == 0)
+			return false;
+		if (got < 0 || !WIFSTOPPED(status)) {
+			task->phase = THREAD_GONE;
+		} else if (status >> 16 == EVENT_STOP) {
+			if (stop && ptrace(PTRACE_GETREGS, task->tid, NULL, &task->registers) == 0) {
+				task->resume = task->registers;
+				restart_heal(stop, task);
+			}
+			task_detach(task, 0);
+		} else if (status >> 8 == SIGTRAP || status >> 8 == (SIGTRAP | 0x80)) {
+			task_detach(task, 0);
+		} else {
+			// Detaching here delivers the signal and takes our interrupt back.
+			task_detach(task, WSTOPSIG(status));
+		}
+	}
+	return true;
+}
+
 /* What is seized, but not stopped, cannot be detached: wait a moment, then leave it for later. */
 static void late_serve(struct process_stop *stop, uint64_t bound_ns)
 {
 	struct stop_state *state = stop_state(stop);
 	uint64_t deadline = bound_ns ? monotonic_ns() + bound_ns : 0;
-	for (size_t i = 0; i < state->tasks.count; i++) {
-		struct thread_state *task = state->tasks.items[i];
-		while (task->phase == THREAD_LATE) {
-			int status, got = stop_wait(task->tid, &status, deadline);
-			if (got == 0)
-				break;
-			if (got < 0 || !WIFSTOPPED(status)) {
-				task->phase = THREAD_GONE;
-			} else if (status >> 16 == EVENT_STOP) {
-				if (ptrace(PTRACE_GETREGS, task->tid, NULL, &task->registers) == 0) {
-					task->resume = task->registers;
-					restart_heal(stop, task);
-				}
-				task_detach(task, 0);
-			} else if (status >> 8 == SIGTRAP || status >> 8 == (SIGTRAP | 0x80)) {
-				task_detach(task, 0);
-			} else {
-				// Detaching here delivers the signal and takes our interrupt back.
-				task_detach(task, WSTOPSIG(status));
-			}
-		}
+	for (size_t i = 0; i < state->tasks.count; i++)
+		late_take(stop, state->tasks.items[i], deadline);
+	size_t kept = 0;
+	for (size_t i = 0; i < abandoned.count; i++) {
+		if (late_take(NULL, abandoned.items[i], 0))
+			free(abandoned.items[i]);
+		else
+			abandoned.items[kept++] = abandoned.items[i];
 	}
+	abandoned.count = kept;
+	if (!kept)
+		vec_deinit(&abandoned);
 }
 
 bool stop_serve_late(struct process_stop *stop)
@@ -617,7 +640,7 @@ bool stop_serve_late(struct process_stop *stop)
 	for (size_t i = 0; i < state->tasks.count; i++)
 		if (state->tasks.items[i]->phase == THREAD_LATE)
 			return true;
-	return false;
+	return abandoned.count > 0;
 }
 
 void process_resume_all(struct process_stop *stop)
@@ -660,8 +683,12 @@ void process_release(struct process_stop *stop)
 		process_resume_all(stop);
 	else
 		late_serve(stop, late_bound_ns);
-	for (size_t i = 0; i < state->tasks.count; i++)
-		free(state->tasks.items[i]);
+	for (size_t i = 0; i < state->tasks.count; i++) {
+		if (state->tasks.items[i]->phase == THREAD_LATE)
+			vec_push(&abandoned, state->tasks.items[i]);
+		else
+			free(state->tasks.items[i]);
+	}
 	stop->process->stop = NULL;
 	vec_deinit(&state->tasks);
 	vec_deinit(&stop->threads);

@@ -48,7 +48,7 @@ KEEP static int work_leaf(int n)
 KEEP static int work_middle(int n)
 {
 	_Alignas(64) volatile char area[128];
-	volatile char more[n + 16];
+	volatile char *more = __builtin_alloca((size_t)n + 16); // wants a frame pointer
 	area[n & 127] = 1;
 	more[0] = area[5];
 	return work_leaf(n) + more[0];
