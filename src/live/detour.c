@@ -87,28 +87,57 @@ static void claims_read(const struct image *image, struct claims *claims)
 	}
 }
 
+/**
+ * The unclaimed bytes around [start, end), addresses of the file: *@low is where the claim before them
+ * ends. false: something in between is claimed.
+ */
+static bool gap_around(const struct image *image, const struct claims *claims, uint64_t start,
+		       uint64_t end, uint64_t *low, uint64_t *high)
+{
+	for (size_t i = 0; i < image->symbols.count + claims->list.count; i++) {
+		struct claim claim;
+		if (i < image->symbols.count) {
+			const struct image_symbol *symbol = &image->symbols.items[i];
+			if (symbol->type == STT_TLS)
+				continue;
+			// A label without a size claims the byte that it names.
+			claim.start = symbol->address;
+			claim.end = symbol->address + (symbol->size ? symbol->size : 1);
+		} else {
+			claim = claims->list.items[i - image->symbols.count];
+		}
+		if (claim.start < end && claim.end > start)
+			return false;
+		if (claim.end <= start && claim.end > *low)
+			*low = claim.end;
+		if (claim.start >= end && claim.start < *high)
+			*high = claim.start;
+	}
+	return true;
+}
+
 /** Is [start, end), addresses of the file, filling that nobody claims? */
 static bool is_free(const struct look *look, const struct live_module *module,
 		    const struct claims *claims, uint64_t start, uint64_t end)
 {
+	enum { GAP_MAX = 256, INSTRUCTION_MAX = 15 };
 	const struct image *image = module->image;
-	const uint8_t *bytes = image_bytes(image, start, end - start);
-	if (!bytes || image_area_at(image, start) != IMAGE_AREA_TEXT ||
+	uint64_t low = start > GAP_MAX ? start - GAP_MAX : 0, high = end + INSTRUCTION_MAX;
+	uint64_t none = low;
+	if (image_area_at(image, start) != IMAGE_AREA_TEXT ||
 	    image_area_at(image, end - 1) != IMAGE_AREA_TEXT ||
-	    !image->arch->is_padding(bytes, end - start))
+	    !gap_around(image, claims, start, end, &low, &high) || low == none)
 		return false;
-	for (size_t i = 0; i < image->symbols.count; i++) {
-		const struct image_symbol *symbol = &image->symbols.items[i];
-		if (symbol->type == STT_TLS)
-			continue;
-		if (symbol->address < end && symbol->address + symbol->size > start)
-			return false;
-		if (symbol->address >= start && symbol->address < end)
-			return false;
+	// Filling is instructions too, so it is read from where the code before it ends.
+	const uint8_t *bytes = NULL;
+	bool filling = false;
+	for (uint64_t to = end; to <= high && !filling; to++) {
+		bytes = image_bytes(image, low, to - low);
+		filling = bytes && image->arch->is_padding(bytes, to - low);
 	}
-	for (size_t i = 0; i < claims->list.count; i++)
-		if (claims->list.items[i].start < end && claims->list.items[i].end > start)
-			return false;
+	if (!filling)
+		return false;
+	bytes += start - low;
 
 	// And it stands so in memory: nobody else uses it for the same end.
 	uint64_t bias = module->module->bias;

@@ -10,6 +10,11 @@
  * and its slot reserved, and uses them only when it must. Every field is checked for its range when it
  * is written; nothing is cut off silently.
  *
+ * Data of another module that is out of reach of a 32-bit field has no veneer. A linker would have made
+ * a copy relocation, which is too late now. A lea becomes a load from a slot, the linker's own
+ * GOTPCRELX rewrite backwards; for other instructions a constant (a typeinfo of libstdc++) is copied
+ * into the patch, and a variable is an error.
+ *
  * Thread-local variables: the running threads' blocks are laid out already, so the patch refers to
  * what is there, by the model that its compiler chose:
  *	local exec	offset from the thread pointer: computed for the program, for a library taken
@@ -23,6 +28,11 @@
 #include <string.h>
 
 #include "live/private.h"
+
+/* A vtable or typeinfo is far smaller; what is larger is no constant that code refers to so. */
+enum { CONSTANT_MAX = 4096 };
+/* Filling in front of each function: no call instruction is longer. */
+enum { ENTRY_GAP = 8 };
 
 enum part { PART_NONE, PART_READONLY, PART_TEXT, PART_DATA, PARTS };
 
@@ -38,12 +48,14 @@ struct meaning {
 	enum patch_symbol_kind kind;
 	const char *name;
 	uint64_t value; /* external: address */
-	bool external, is_function, is_got, is_absolute;
+	uint64_t size;	/* of imported data, 0: not known */
+	bool external, is_function, is_constant, is_got, is_absolute;
 	bool is_tls, has_tls_offset, has_tls_pair, has_descriptor;
 	int64_t tls_offset;
 	uint64_t tls_pair[2], descriptor[2];
 	/* In the read-only part, in the text part. */
 	uint64_t got_slot, tls_slot, tls_pair_slot, descriptor_slot, veneer_slot, veneer;
+	uint64_t constant; /* its copy */
 };
 
 /** A detour's pieces in the text part. */
@@ -174,6 +186,8 @@ static struct error *resolve_import(const struct linked *linked, const struct pa
 	TRY(scope_lookup(scope, parsed->name, parsed->version, parsed->weak, &found));
 	meaning->value = found.address;
 	meaning->is_function = found.is_function;
+	meaning->is_constant = found.is_constant;
+	meaning->size = found.size;
 	return NULL;
 }
 
@@ -268,6 +282,9 @@ static struct error *place_sections(struct linked *linked)
 					 "alignment of %" PRIu64 " and %" PRIu64 " bytes",
 					 section->name, section->align, section->size);
 		bool frames = string_equal(section->name, ".eh_frame");
+		// Whoever looks for addresses in the patch tells an entry from a return address by it.
+		if (part == PART_TEXT)
+			reserve(state, part, ENTRY_GAP, 1);
 		state->sections[section->index] = (struct placed){
 			.part = part,
 			// An unwinder reads .eh_frame up to a length of 0.
@@ -333,6 +350,12 @@ static struct error *plan_relocation(struct linked *linked, const struct object_
 		// As a program at fixed addresses has it for functions that it only points at.
 		if (meaning->external && meaning->is_function && row->size == 4)
 			reserve_veneer(state, meaning);
+		if (meaning->kind == PATCH_SYMBOL_IMPORT && !meaning->is_function && row->size == 4) {
+			reserve_slots(state, &meaning->got_slot, 1);
+			if (meaning->is_constant && meaning->size && meaning->size <= CONSTANT_MAX &&
+			    !meaning->constant)
+				meaning->constant = reserve(state, PART_READONLY, meaning->size, 16);
+		}
 		break;
 	case RELOCATION_CALL:
 	case RELOCATION_PLT_OFFSET:
@@ -681,6 +704,9 @@ static struct error *write_slots(struct linked *linked)
 			memcpy(linked->bytes + meaning->tls_pair_slot, meaning->tls_pair, 16);
 		if (meaning->descriptor_slot)
 			memcpy(linked->bytes + meaning->descriptor_slot, meaning->descriptor, 16);
+		if (meaning->constant)
+			TRY(process_memory_read(linked->look->process, meaning->value,
+						linked->bytes + meaning->constant, meaning->size));
 		if (!meaning->veneer_slot)
 			continue;
 		size_t size;
@@ -722,10 +748,22 @@ static struct error *relocate(struct linked *linked, const struct object_section
 		value = S + A;
 		if (has_veneer && !arch_relocation_fits(row, value))
 			value = L + A;
+		else if (meaning->constant && !arch_relocation_fits(row, value))
+			value = readonly_address(linked, meaning->constant) + A;
 		break;
 	case RELOCATION_RELATIVE:
 	case RELOCATION_CALL:
 		value = S + A - P;
+		// A = -4: the address itself, which is what a slot holds.
+		if (!has_veneer && meaning->got_slot && A == (uint64_t)-4 &&
+		    !arch_relocation_fits(row, value) &&
+		    arch->slot_load_write(part_bytes(linked, placed->part) + placed->offset,
+					  relocation->offset)) {
+			value = G + A - P;
+			break;
+		}
+		if (meaning->constant && !arch_relocation_fits(row, value))
+			value = readonly_address(linked, meaning->constant) + A - P;
 		if (has_veneer && S && !arch_relocation_fits(row, value))
 			value = L + A - P;
 		// A weak function that is not there is tested before it is called.
@@ -773,6 +811,15 @@ static struct error *relocate(struct linked *linked, const struct object_section
 		return error_new(ERROR_KIND_UNSUPPORTED, "relocation %s is not for patches",
 				 row->name);
 	}
+	if (meaning->kind == PATCH_SYMBOL_IMPORT && !meaning->is_function &&
+	    !arch_relocation_fits(row, value))
+		return error_new(ERROR_KIND_UNSUPPORTED,
+				 "\"%s\" at 0x%" PRIx64 ", a variable of another module that \"%s\" "
+				 "did not use before, is out of reach of %s at %s+0x%" PRIx64
+				 "; reach it through a function",
+				 meaning->name, meaning->value,
+				 first_module(linked)->module->name, row->name, section->name,
+				 relocation->offset);
 	return error_prefix(arch_relocation_write(arch, row, field, value),
 			    "%s against \"%s\" at %s+0x%" PRIx64, row->name,
 			    meaning->name ? meaning->name : symbol->name, section->name,

@@ -110,7 +110,10 @@ static struct error *tell_difference(const struct look *look, const char *name, 
 	while (at < size && expected[at] == found[at])
 		at++;
 	struct arch_instruction instruction = { 0 };
-	bool decoded = arch->decode(found + at, size - at, address + at, &instruction);
+	// What was written over a short function goes on behind it.
+	uint8_t window[16];
+	size_t got = process_memory_read_some(look->process, address + at, window, sizeof(window));
+	bool decoded = arch->decode(window, got, address + at, &instruction);
 	const char *what = "holds other bytes than its file";
 	const char *advice = "restart the process";
 	char text[96];
@@ -126,7 +129,7 @@ static struct error *tell_difference(const struct look *look, const char *name, 
 		what = "holds a jump that no patch of suture wrote";
 		advice = "take out what hooks the function first";
 	}
-	arch->format(found + at, size - at, address + at, text, sizeof(text));
+	arch->format(window, got, address + at, text, sizeof(text));
 	return error_new(ERROR_KIND_MISMATCH,
 			 "\"%s\"+0x%" PRIx64 " in process %d %s: \"%s\"; %s", name, at,
 			 look->process->pid, what, text, advice);

@@ -5,7 +5,9 @@
  * Only when nothing in the process points into it: no register, no word of a stack in use, no word of
  * other writable memory. New code may have left its addresses anywhere: a callback, a handler for
  * exit, a pointer to new data in a list of the program's. glibc keeps some of them mangled (jmp_buf,
- * atexit), so each word is tried in that form too.
+ * atexit), so each word is tried in that form too. One kind of word does not count: a return address,
+ * recognised by the call in front of it. Every thread is unwound and found outside, so it is a leftover
+ * in a dead part of some stack; an entry of a function has filling in front of it (link.c).
  *
  *	stop	registers and stacks; where the stacks are
  *	run	everything else that is writable and private and present, while the program runs
@@ -38,6 +40,8 @@ static const uint64_t scan_limit_ns = 1000000000;
 struct scan {
 	struct process *process;
 	uint64_t start, end; /* what nothing may point into */
+	uint64_t text_start, text_end;
+	uint8_t *text; /* its bytes */
 	uint64_t guard;
 	bool has_guard;
 	int pagemap;
@@ -50,10 +54,29 @@ struct scan {
 	bool found, too_long;
 };
 
+static bool is_return_address(const struct scan *scan, uint64_t word)
+{
+	enum { CALL_MAX = 8 };
+	const struct arch *arch = scan->process->arch;
+	if (word <= scan->text_start || word >= scan->text_end)
+		return false;
+	uint64_t offset = word - scan->text_start;
+	for (size_t length = 2; length <= CALL_MAX && length <= offset; length++) {
+		struct arch_instruction instruction;
+		if (arch->decode(scan->text + offset - length, length, word - length,
+				 &instruction) &&
+		    instruction.length == length &&
+		    (instruction.flow == ARCH_FLOW_CALL ||
+		     instruction.flow == ARCH_FLOW_INDIRECT_CALL))
+			return true;
+	}
+	return false;
+}
+
 static bool points_into(const struct scan *scan, uint64_t word)
 {
 	if (word >= scan->start && word < scan->end)
-		return true;
+		return !is_return_address(scan, word);
 	uint64_t plain = (word >> POINTER_ROTATION | word << (64 - POINTER_ROTATION)) ^ scan->guard;
 	return scan->has_guard && plain >= scan->start && plain < scan->end;
 }
@@ -71,9 +94,13 @@ static bool words_point_into(const struct scan *scan, const uint8_t *bytes, size
 
 /* ---- threads ------------------------------------------------------------------------------ */
 
-static bool thread_points_into(const struct scan *scan, const struct process_thread *thread)
+static bool thread_points_into(const struct session *session, const struct scan *scan,
+			       const struct process_thread *thread)
 {
-	return words_point_into(scan, (const uint8_t *)&thread->registers,
+	const struct unwind_range text = { scan->text_start, scan->text_end };
+	return unwind_thread_may_run(session->unwind, thread, &text, 1, true, NULL) !=
+		       UNWIND_OUTSIDE ||
+	       words_point_into(scan, (const uint8_t *)&thread->registers,
 				sizeof(thread->registers)) ||
 	       words_point_into(scan, thread->stack, thread->stack ? thread->stack_size : 0) ||
 	       words_point_into(scan, thread->below, thread->below ? thread->below_size : 0) ||
@@ -86,7 +113,7 @@ static bool threads_point_into(const struct session *session, struct scan *scan)
 	scan->stacks.list.count = 0;
 	for (size_t i = 0; i < session->stop->threads.count; i++) {
 		const struct process_thread *thread = &session->stop->threads.items[i];
-		if (thread_points_into(scan, thread))
+		if (thread_points_into(session, scan, thread))
 			return true;
 		const uint64_t pieces[2][2] = {
 			{ thread->stack_address, thread->stack_size },
@@ -245,7 +272,14 @@ struct error *memory_release(struct session *session, struct record *record, boo
 		.pagemap = openat(session->process->directory, "pagemap", O_RDONLY | O_CLOEXEC),
 		.chunk = xmalloc(CHUNK),
 	};
-	error = release(session, record, &scan, ret_kept);
+	scan.text_start = record->address + record->body.text_offset;
+	scan.text_end = scan.text_start + record->body.text_size;
+	scan.text = xcalloc(1, record->body.text_size + 1);
+	error = process_memory_read(session->process, scan.text_start, scan.text,
+				    record->body.text_size);
+	if (!error)
+		error = release(session, record, &scan, ret_kept);
+	free(scan.text);
 	if (scan.pagemap >= 0)
 		close(scan.pagemap);
 	free(scan.chunk);

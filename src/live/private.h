@@ -256,7 +256,9 @@ struct error *scope_create(struct process *process, const struct process_space *
 void scope_free(struct scope *scope);
 struct scope_symbol {
 	uint64_t address;
+	uint64_t size; /* 0: not known */
 	bool is_function;
+	bool is_constant; /* in memory that the program does not write */
 };
 /** What @name means to the module. NOT_FOUND, UNSUPPORTED (an ifunc that nothing has resolved). */
 struct error *scope_lookup(struct scope *scope, const char *name, const char *version, bool weak,

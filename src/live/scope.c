@@ -626,13 +626,29 @@ static bool lookup_image(struct scope *scope, const char *name, uint64_t *ret, b
 	return false;
 }
 
+static void describe(struct scope *scope, const char *name, const char *version, uint64_t address,
+		     struct scope_symbol *ret)
+{
+	const struct process_map *map = process_map_at(scope->space, address);
+	Elf64_Sym symbol;
+	struct link_object *object;
+	*ret = (struct scope_symbol){
+		.address = address,
+		.is_function = map && map->protection & PROT_EXEC,
+		.is_constant = map && map->protection == PROT_READ,
+	};
+	if (!ret->is_function && lookup(scope, name, version, false, &symbol, &object) &&
+	    object->bias + symbol.st_value == address)
+		ret->size = symbol.st_size;
+}
+
 struct error *scope_lookup(struct scope *scope, const char *name, const char *version, bool weak,
 			   struct scope_symbol *ret)
 {
 	uint64_t value = 0;
 	bool lazy = false, zero = false, ifunc = false;
 	if (own_slot(scope, name, version, &value, &lazy, &zero)) {
-		*ret = (struct scope_symbol){ value, is_code(scope, value) };
+		describe(scope, name, version, value, ret);
 		return NULL;
 	}
 	Elf64_Sym symbol;
@@ -647,11 +663,11 @@ struct error *scope_lookup(struct scope *scope, const char *name, const char *ve
 			ifunc = false;
 	}
 	if (value && !ifunc) {
-		*ret = (struct scope_symbol){ value, is_code(scope, value) };
+		describe(scope, name, version, value, ret);
 		return NULL;
 	}
 	if (lazy && (value = own_plt_entry(scope, name)) != 0) {
-		*ret = (struct scope_symbol){ value, true };
+		*ret = (struct scope_symbol){ .address = value, .is_function = true };
 		return NULL;
 	}
 	if (ifunc)
@@ -659,7 +675,7 @@ struct error *scope_lookup(struct scope *scope, const char *name, const char *ve
 				 "\"%s\" is an ifunc that nothing in the process has resolved yet",
 				 name);
 	if (weak) {
-		*ret = (struct scope_symbol){ 0, false };
+		*ret = (struct scope_symbol){ 0 };
 		return NULL;
 	}
 	return error_new(ERROR_KIND_NOT_FOUND,
