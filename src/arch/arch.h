@@ -162,6 +162,13 @@ struct arch {
 	bool (*veneer_write)(uint8_t *bytes, uint64_t from, uint64_t slot, size_t *ret_size);
 
 	/**
+	 * Turn the instruction whose 4-byte PC-relative field stands at @field of @bytes from one that
+	 * computes an address into one that loads it from a slot (lea to mov: the linker's GOTPCRELX
+	 * rewrite the other way round). false: it is another instruction.
+	 */
+	bool (*slot_load_write)(uint8_t *bytes, size_t field);
+
+	/**
 	 * Move the first instructions, at least @minimum bytes of them, from @from to @to and end with
 	 * a jump back to the next one. Branches are widened, PC-relative operands adjusted. An error
 	 * (UNSUPPORTED) says which instruction cannot be moved. @ret_taken: bytes taken at @from.

@@ -41,6 +41,16 @@ static bool veneer_write(uint8_t *bytes, uint64_t from, uint64_t slot, size_t *r
 	return true;
 }
 
+// 48 8d /r, lea disp32(%rip),%r64, and 48 8b /r, mov disp32(%rip),%r64, differ in the opcode only.
+static bool slot_load_write(uint8_t *bytes, size_t field)
+{
+	if (field < 3 || (bytes[field - 3] & 0xf8) != 0x48 || bytes[field - 2] != 0x8d ||
+	    (bytes[field - 1] & 0xc7) != 0x05)
+		return false;
+	bytes[field - 2] = 0x8b;
+	return true;
+}
+
 //	83 3d <word> 00		cmpl $0, word(%rip)
 //	0f 84 <old>		je old
 //	e9 <new>		jmp new
@@ -97,6 +107,7 @@ const struct arch arch_x86_64 = {
 	.is_padding = x86_64_is_padding,
 	.jump_write = jump_write,
 	.veneer_write = veneer_write,
+	.slot_load_write = slot_load_write,
 	.move = x86_64_move,
 	.stub_write = stub_write,
 };
