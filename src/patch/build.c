@@ -362,8 +362,11 @@ static bool add_old_code(struct patch_builder *builder, const struct patch_unit 
 {
 	struct image_place place;
 	const uint8_t *bytes = NULL;
+	// The target has the plain build's code; with a section of its own a jump may be longer.
+	const struct object_symbol *plain = plain_symbol(unit, old_symbol);
+	uint64_t size = plain ? plain->size : old_symbol->size;
 	if (place_of(builder, unit, old_symbol, &place) && place.kind == IMAGE_PLACE_ADDRESS)
-		bytes = image_bytes(builder->image, place.value, old_symbol->size);
+		bytes = image_bytes(builder->image, place.value, size);
 	if (!bytes) {
 		findings_add(builder->findings, FINDING_KIND_SYMBOL_UNRESOLVED, old_symbol->name,
 			     "'%s' of %s is changed, and nothing tells where it lies in '%s'",
@@ -371,9 +374,8 @@ static bool add_old_code(struct patch_builder *builder, const struct patch_unit 
 		return false;
 	}
 	add_row(builder, kind, new_symbol,
-		target_symbol(builder, old_symbol->name, old_symbol->type, place.value,
-			      old_symbol->size),
-		old_symbol->size, bytes);
+		target_symbol(builder, old_symbol->name, old_symbol->type, place.value, size), size,
+		bytes);
 	return true;
 }
 
