@@ -59,15 +59,18 @@ if reason=$(can_have_redis); then
 	binary=$(readlink -f "$(command -v redis-server)")
 	name=redis-behaviour
 	build=(--package redis-server)
-	redis_start redis-server redis-server
-	pid=$redis_pid
-	redis_load_start redis-server
-	start clients "$(tool gap-client)" -c 4 "$redis_port" 'PING\r\n' +PONG
+	title "suture: a patch for the redis-server that $(. /etc/os-release && echo "$PRETTY_NAME") ships"
+	row target "redis-server $(dpkg-query -W -f '${Version}' redis-server), stripped, not built with patching in mind"
+	start_server()
+	{
+		redis_start redis-server redis-server
+		pid=$redis_pid
+		redis_load_start redis-server
+		start clients "$(tool gap-client)" -c 4 "$redis_port" 'PING\r\n' +PONG
+	}
 	load="$((2 * redis_load_connections)) redis-benchmark connections that get and set, io-threads on"
 	question="PING; GET sealed:key"
 	asked() { redis_probe behaviour | sed 's/ | /; /; s/ | .*//'; }
-	title "suture: a patch for the redis-server that $(. /etc/os-release && echo "$PRETTY_NAME") ships"
-	row target "redis-server $(dpkg-query -W -f '${Version}' redis-server), stripped, not built with patching in mind"
 else
 	title "suture: a patch for a small server of the tree (no redis here: ${reason#skip - })"
 	tree=$cache/tiny
@@ -78,12 +81,16 @@ else
 	must "the small server builds" build_target "$tree" tiny-server "$binary" make
 	name=tiny-server
 	build=(-s "$tree" -t "$binary")
-	port=$(free_port)
-	start server "$binary" "$port"
-	pid=${started[server]}
-	must "the small server listens" wait_until 20 is_listening "$port"
-	start load-echo "$(tool gap-client)" -c 16 "$port" 'hello\n' hello
-	start clients "$(tool gap-client)" -c 4 "$port" 'version\n' 'tiny 1.0'
+	row target "tiny-server"
+	start_server()
+	{
+		port=$(free_port)
+		start server "$binary" "$port"
+		pid=${started[server]}
+		must "the small server listens" wait_until 20 is_listening "$port"
+		start load-echo "$(tool gap-client)" -c 16 "$port" 'hello\n' hello
+		start clients "$(tool gap-client)" -c 4 "$port" 'version\n' 'tiny 1.0'
+	}
 	load="16 connections that are sent back what they say"
 	question="version"
 	asked()
@@ -95,18 +102,19 @@ else
 		exec 3>&-
 		echo "$line"
 	}
-	row target "tiny-server"
 fi
-born=$(birth "$pid") ranges=$(text_ranges "$pid") text=$(text_digest "$pid" "$ranges")
-row process "pid $pid, $(find "/proc/$pid/task" -mindepth 1 -maxdepth 1 | wc -l) threads"
-row load "$load"
-row clients "4 more that ask without a pause and time every answer"
 
 title "1. From a source diff to a patch file"
 shown build "${build[@]}" -n "$name" -o "$work/$name.sut" "$real/$name.patch"
-shown show "$work/$name.sut"
+
+# Only now: a build and a load would share the cores.
+start_server
+born=$(birth "$pid") ranges=$(text_ranges "$pid") text=$(text_digest "$pid" "$ranges")
 
 title "2. Into the running process and out again"
+row process "pid $pid, $(find "/proc/$pid/task" -mindepth 1 -maxdepth 1 | wc -l) threads"
+row load "$load"
+row clients "4 more that ask without a pause and time every answer"
 before=$(asked)
 row "a client asks" "$question"
 row "it hears" "$before"
