@@ -160,6 +160,22 @@ static struct error *diff_unit(struct unit *unit)
 	return error;
 }
 
+/** With --verbose: why each function is taken as changed. */
+static void say_reasons(const struct build *build, const struct unit *unit)
+{
+	for (size_t i = 0; i < unit->diff->functions.count; i++) {
+		const struct diff_function *function = &unit->diff->functions.items[i];
+		if (function->verdict == DIFF_CHANGED)
+			cmd_say_verbose(build->context, "%s: '%s' changed: %s%s%s%s%s",
+					unit->source->name, function->name,
+					function->reason ? function->reason : "its child did",
+					function->old_text ? ": " : "",
+					function->old_text ? function->old_text : "",
+					function->new_text ? " -> " : "",
+					function->new_text ? function->new_text : "");
+	}
+}
+
 static struct error *add_unit(struct build *build, const struct source_unit *source)
 {
 	if (!is_linked(build, source)) {
@@ -180,6 +196,7 @@ static struct error *add_unit(struct build *build, const struct source_unit *sou
 	TRY(object_open(source->sectioned_new, &unit->new));
 	TRY(error_prefix(diff_unit(unit), "%s", source->name));
 	findings_merge(&build->findings, &unit->diff->findings);
+	say_reasons(build, unit);
 	return NULL;
 }
 
