@@ -149,7 +149,8 @@ static void read_guard(const struct session *session, struct scan *scan)
 static uint64_t run_of_pages(const struct scan *scan, uint64_t address, uint64_t end, bool *present)
 {
 	uint64_t entries[CHUNK / LIVE_PAGE];
-	uint64_t pages = (end - address) / LIVE_PAGE;
+	uint64_t skipped = address % LIVE_PAGE;
+	uint64_t pages = align_up(end - address + skipped, LIVE_PAGE) / LIVE_PAGE;
 	if (pages > ARRAY_SIZE(entries))
 		pages = ARRAY_SIZE(entries);
 	ssize_t got = scan->pagemap < 0 ? -1 :
@@ -157,13 +158,13 @@ static uint64_t run_of_pages(const struct scan *scan, uint64_t address, uint64_t
 						(off_t)(address / LIVE_PAGE * 8));
 	*present = true;
 	if (got < 8)
-		return pages * LIVE_PAGE;
+		return pages * LIVE_PAGE - skipped;
 	// Bit 63: in memory, bit 62: swapped out (Documentation/admin-guide/mm/pagemap.rst).
 	*present = entries[0] >> 62 != 0;
 	uint64_t count = 1;
 	while (count < (uint64_t)got / 8 && (entries[count] >> 62 != 0) == *present)
 		count++;
-	return count * LIVE_PAGE;
+	return count * LIVE_PAGE - skipped;
 }
 
 static void scan_range(struct scan *scan, uint64_t start, uint64_t end)
