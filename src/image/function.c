@@ -133,7 +133,8 @@ static void find_places(struct match_state *state, struct match_unit *unit, stru
 		bool again = false;
 		for (size_t j = 0; j < piece->places.count; j++)
 			again |= piece->places.items[j] == found.items[i];
-		if (!again && stands_at(state, unit, piece, found.items[i], false, NULL))
+		if (!again && match_name_fits(state, piece->function->symbol, found.items[i]) &&
+		    stands_at(state, unit, piece, found.items[i], false, NULL))
 			vec_push(&piece->places, found.items[i]);
 	}
 	vec_deinit(&found);
@@ -174,7 +175,9 @@ static void place_pieces(struct match_state *state, struct match_unit *unit, str
 						? 0
 						: expectations(pieces, count, i, expected);
 			for (size_t j = 0; j < number && !pieces[i].matched; j++) {
-				if (!stands_at(state, unit, &pieces[i], expected[j], false, NULL))
+				if (!match_name_fits(state, pieces[i].function->symbol,
+						     expected[j]) ||
+				    !stands_at(state, unit, &pieces[i], expected[j], false, NULL))
 					continue;
 				settle(state, unit, &pieces[i], expected[j]);
 				progress = true;

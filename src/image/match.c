@@ -104,9 +104,12 @@ static void units_make(struct match_state *state)
 		unit->function_count = match->functions.count - unit->first_function;
 	}
 	for (size_t i = 0; i < state->image->symbols.count && !state->lto; i++) {
-		const char *file = state->image->symbols.items[i].file;
-		// What gcc names the units that it makes while linking.
-		state->lto = file && (string_equal(file, "<artificial>") || strstr(file, ".ltrans"));
+		const struct image_symbol *symbol = &state->image->symbols.items[i];
+		// What gcc names the units that it makes while linking, and their local symbols; a gcc
+		// that leaves neither (12 names no unit) is not recognised.
+		state->lto = strstr(symbol->name, ".lto_priv") ||
+			     (symbol->file && (string_equal(symbol->file, "<artificial>") ||
+					       strstr(symbol->file, ".ltrans")));
 	}
 }
 
@@ -158,28 +161,28 @@ static void candidates_by_name(struct match_state *state, struct match_unit *uni
 	}
 }
 
-/** With a symbol table, what stands at @base must not go by other names only. */
+bool match_name_fits(const struct match_state *state, const struct object_symbol *symbol,
+		     uint64_t address)
+{
+	const struct image_symbol *at = image_symbol_at(state->image, address);
+	if (!state->image->has_symtab || !at || at->address != address || at->type != STT_FUNC ||
+	    at->source == IMAGE_SYMBOL_DYNAMIC || string_equal(at->name, symbol->name))
+		return true;
+	const struct image_symbol **named;
+	size_t count = image_symbols_named(state->image, symbol->name, &named);
+	for (size_t i = 0; i < count; i++)
+		if (named[i]->address == address)
+			return true;
+	return false;
+}
+
 static bool names_agree(const struct match_state *state, const struct match_unit *unit, uint64_t base)
 {
-	if (!state->image->has_symtab)
-		return true;
 	const struct image_function *functions =
 		state->match->functions.items + unit->first_function;
-	for (size_t i = 0; i < unit->function_count; i++) {
-		const struct object_symbol *symbol = functions[i].symbol;
-		uint64_t address = base + symbol->value;
-		const struct image_symbol *at = image_symbol_at(state->image, address);
-		if (!at || at->address != address || at->type != STT_FUNC ||
-		    at->source == IMAGE_SYMBOL_DYNAMIC || string_equal(at->name, symbol->name))
-			continue;
-		const struct image_symbol **named;
-		size_t count = image_symbols_named(state->image, symbol->name, &named);
-		bool found = false;
-		for (size_t j = 0; j < count; j++)
-			found |= named[j]->address == address;
-		if (!found)
+	for (size_t i = 0; i < unit->function_count; i++)
+		if (!match_name_fits(state, functions[i].symbol, base + functions[i].symbol->value))
 			return false;
-	}
 	return true;
 }
 
@@ -409,25 +412,30 @@ static bool has_global(const struct match_unit *unit)
 	return false;
 }
 
-/** Does anything of the object that is in the target, or may be, refer to this section? */
-static bool is_referenced(const struct match_state *state, const struct match_unit *unit)
+/**
+ * Mark the text sections that anything refers to which is in the target, or may be: all of the
+ * object but what was found to be discarded. By section index.
+ */
+static void mark_referenced(const struct match_state *state, bool *referenced)
 {
 	const struct object *object = state->object;
+	memset(referenced, 0, state->section_count * sizeof(*referenced));
 	for (size_t i = 0; i < object->sections.count; i++) {
 		const struct object_section *section = object->sections.items[i];
 		// Unwind and debug information refers to all code, but keeps none of it.
-		if (section == unit->section || !(section->flags & SHF_ALLOC) ||
-		    string_equal(section->name, ".eh_frame"))
+		if (!(section->flags & SHF_ALLOC) || string_equal(section->name, ".eh_frame"))
 			continue;
-		const struct match_unit *other = state->unit_of[section->index];
-		if (other && !other->placed && other->function_count > 0 &&
-		    state->match->functions.items[other->first_function].verdict == IMAGE_DISCARDED)
+		const struct match_unit *unit = state->unit_of[section->index];
+		if (unit && !unit->placed && unit->function_count > 0 &&
+		    state->match->functions.items[unit->first_function].verdict == IMAGE_DISCARDED)
 			continue;
-		for (size_t j = 0; j < section->relocations.count; j++)
-			if (section->relocations.items[j].symbol->section == unit->section)
-				return true;
+		for (size_t j = 0; j < section->relocations.count; j++) {
+			const struct object_section *target =
+				section->relocations.items[j].symbol->section;
+			if (target && target != section)
+				referenced[target->index] = true;
+		}
 	}
-	return false;
 }
 
 /** Does the symbol table, which has all global names, lack those of @unit? */
@@ -476,7 +484,8 @@ static bool absent_by_order(const struct match_state *state, const struct match_
  * matched code of the object calls, and that is another there than here, is DIFFERENT: the program
  * runs a copy which was not built from what we have.
  */
-static bool is_discarded(const struct match_state *state, const struct match_unit *unit)
+static bool is_discarded(const struct match_state *state, const struct match_unit *unit,
+			 const bool *referenced)
 {
 	bool plain = !unit->section->group && string_equal(unit->section->name, ".text");
 	uint64_t base;
@@ -485,7 +494,7 @@ static bool is_discarded(const struct match_state *state, const struct match_uni
 	if (hint(state, unit, &base))
 		return !unit->section->group && !state->sections[unit->section->index].known &&
 		       absent_by_order(state, unit);
-	if ((unit->section->group || !has_global(unit)) && !is_referenced(state, unit))
+	if ((unit->section->group || !has_global(unit)) && !referenced[unit->section->index])
 		return true;
 	return absent_by_name(state, unit) || absent_by_order(state, unit);
 }
@@ -551,13 +560,15 @@ static void verdicts(struct match_state *state, struct match_unit **units, size_
 	}
 	count_matched(state);
 	// Discarded sections make others unreferenced in turn.
+	bool *referenced = arena_array(state->arena, state->section_count + 1, sizeof(*referenced));
 	for (bool progress = true; progress;) {
 		progress = false;
+		mark_referenced(state, referenced);
 		for (size_t i = 0; i < state->units.count; i++) {
 			struct match_unit *unit = &state->units.items[i];
 			if (unit->placed || unit->function_count == 0 || unit->candidates.count > 1 ||
 			    unit_functions(state, unit)->verdict == IMAGE_DISCARDED ||
-			    !is_discarded(state, unit))
+			    !is_discarded(state, unit, referenced))
 				continue;
 			verdict_all(state, unit, IMAGE_DISCARDED);
 			progress = true;

@@ -131,6 +131,12 @@ bool match_section_place(struct match_state *state, const struct object_section 
  */
 bool match_reached(struct match_state *state, size_t from, bool report);
 
+/* match.c */
+
+/** With a symbol table, what stands at @address must not go by other names only. */
+bool match_name_fits(const struct match_state *state, const struct object_symbol *symbol,
+		     uint64_t address);
+
 /* function.c */
 
 /**

@@ -67,6 +67,9 @@ static const char *tools(struct match_state *state)
 			state->tools = arena_printf(state->arena, "; the target was compiled by \"%s\"",
 						    theirs);
 	}
+	if (state->lto)
+		state->tools = arena_printf(state->arena, "%s; the target was linked with -flto, which is not supported",
+					    state->tools);
 	return state->tools;
 }
 
