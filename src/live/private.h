@@ -358,6 +358,9 @@ struct error *session_stop_outside(struct session *session, const struct range_l
 /* ---- in and out (stage.c, transition.c) ------------------------------------------------------ */
 
 struct error *stage(struct session *session, struct linked *linked, struct record **ret) MUST_CHECK;
+/** A mapping that a killed stage() left without a record is taken away. */
+struct error *stage_intent_recover(struct session *session) MUST_CHECK;
+bool stage_intent_exists(const struct process *process);
 /** Take the mapping away again; the second one in a stop of the caller's. */
 struct error *unmap_in_stop(struct session *session, const struct record *record) MUST_CHECK;
 struct error *unstage(struct session *session, struct record *record) MUST_CHECK;

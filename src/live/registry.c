@@ -171,7 +171,8 @@ struct error *registry_read(struct process *process, const struct process_space 
 	for (size_t i = 0; i < space->maps.count; i++) {
 		const struct process_map *map = &space->maps.items[i];
 		// A debugger or checkpoint tool may have named it; a file's mapping has an inode.
-		if (map->protection == PROT_READ && !map->shared && map->inode == 0 &&
+		// A tool that died while it staged may have left the record's part executable.
+		if ((map->protection & ~PROT_EXEC) == PROT_READ && !map->shared && map->inode == 0 &&
 		    map->path[0] != '/' && !string_starts_with(map->path, "[v"))
 			walk_map(registry, process, map);
 	}

@@ -7,15 +7,19 @@
  * mprotect() calls then take that away from the parts that are no code. What is in them is written
  * from outside, so no page is ever writable and executable.
  *
- * The record goes in first, so that whoever comes next can take the mapping away if we are killed
- * here. Between mmap() and that write there is one moment in which nothing names the mapping: a tool
- * that dies in it leaves so many pages of zeroes.
+ * The record goes in right after mmap(), so that whoever comes next can take the mapping away if we
+ * are killed here. Between the two nothing in the process names the mapping; so its place is written
+ * to a file of /run/suture first, which is gone again when the record stands. The file is believed
+ * only where a mapping of just that place and size is that nobody has touched.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 #include "live/private.h"
 
@@ -45,7 +49,99 @@ static struct error *call(struct session *session, long number, uint64_t a, uint
 	return process_system_call(session->stop, number, args, ret);
 }
 
-/** In a stop: the three parts. @ret_taken: somebody has the place. */
+/* ---- the intent of a mapping --------------------------------------------------------------- */
+
+#define INTENT_DIRECTORY "/run/suture"
+
+static char *intent_path(const struct process *process)
+{
+	return xasprintf(INTENT_DIRECTORY "/%d.%" PRIu64, process->pid, process->start_time);
+}
+
+/* Where it cannot be written (not root, no /run) a tool killed in that moment leaves the mapping. */
+static void intent_write(const struct process *process, uint64_t base, uint64_t size)
+{
+	_cleanup_free_ char *path = intent_path(process);
+	char text[64];
+	int length = snprintf(text, sizeof(text), "%" PRIx64 " %" PRIx64 "\n", base, size);
+	mkdir(INTENT_DIRECTORY, 0700);
+	_cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
+				      0600);
+	if (fd >= 0 && write(fd, text, (size_t)length) != length)
+		unlink(path);
+}
+
+static void intent_clear(const struct process *process)
+{
+	_cleanup_free_ char *path = intent_path(process);
+	unlink(path);
+}
+
+/** Is [base, base + size) one mapping as stage() makes it, without a page of content? */
+static bool is_untouched_mapping(const struct session *session, uint64_t base, uint64_t size)
+{
+	const struct process_map *map = process_map_at(session->space, base);
+	if (!map || map->start != base || map->end - base != size || map->shared || map->inode ||
+	    map->path[0] || map->protection != (PROT_READ | PROT_EXEC))
+		return false;
+	_cleanup_close_ int pagemap = openat(session->process->directory, "pagemap",
+					     O_RDONLY | O_CLOEXEC);
+	for (uint64_t at = base; at < base + size; at += LIVE_PAGE) {
+		uint64_t entry;
+		if (pread(pagemap, &entry, sizeof(entry), (off_t)(at / LIVE_PAGE * 8)) !=
+			    sizeof(entry) ||
+		    entry >> 62) // present or swapped out
+			return false;
+	}
+	return true;
+}
+
+struct error *stage_intent_recover(struct session *session)
+{
+	_cleanup_free_ char *path = intent_path(session->process);
+	_cleanup_free_ char *text = NULL;
+	size_t size;
+	uint64_t base, length;
+	struct error *error = file_read(path, &text, &size);
+	if (error) {
+		error_free(error);
+		return NULL;
+	}
+	if (sscanf(text, "%" SCNx64 " %" SCNx64, &base, &length) == 2 &&
+	    is_untouched_mapping(session, base, length)) {
+		struct record whole = { .address = base, .body.mapping_size = length };
+		TRY(unstage(session, &whole));
+	}
+	intent_clear(session->process);
+	return NULL;
+}
+
+bool stage_intent_exists(const struct process *process)
+{
+	_cleanup_free_ char *path = intent_path(process);
+	return path_exists(path);
+}
+
+/* ---- mapping -------------------------------------------------------------------------------- */
+
+static struct error *write_record(struct session *session, const struct linked *linked)
+{
+	struct process *process = session->process;
+	size_t record_size = linked->record.body.record_size;
+	// Its head last: with that it is a record.
+	TRY(process_memory_write(process, linked->base + LIVE_RECORD_HEAD,
+				 linked->bytes + LIVE_RECORD_HEAD, record_size - LIVE_RECORD_HEAD));
+	return process_memory_write(process, linked->base, linked->bytes, LIVE_RECORD_HEAD);
+}
+
+static struct error *write_content(struct session *session, const struct linked *linked)
+{
+	size_t record_size = linked->record.body.record_size;
+	return process_memory_write(session->process, linked->base + record_size,
+				    linked->bytes + record_size, linked->size - record_size);
+}
+
+/** In a stop: the three parts and the record. @ret_taken: somebody has the place. */
 static struct error *map_parts(struct session *session, const struct linked *linked, bool *ret_taken)
 {
 	uint64_t base = linked->base;
@@ -62,30 +158,23 @@ static struct error *map_parts(struct session *session, const struct linked *lin
 		*ret_taken = true;
 		return NULL;
 	}
-	struct error *error = call(session, SYS_mprotect, base, linked->text_offset, PROT_READ, 0,
-				   &result);
+	struct error *error = write_record(session, linked);
+	if (!error)
+		error = call(session, SYS_mprotect, base, linked->text_offset, PROT_READ, 0,
+			     &result);
 	if (!error && result == 0 && linked->data_size)
 		error = call(session, SYS_mprotect, base + linked->data_offset, linked->data_size,
 			     PROT_READ | PROT_WRITE, 0, &result);
 	if (!error && result != 0)
 		error = call_error(session, result, "protect the patch's memory");
+	// Where /proc/PID/mem cannot write, ptrace can, but only in a stop.
+	if (!error && !session->process->memory_writable)
+		error = write_content(session, linked);
 	if (error) {
 		int64_t ignored;
 		error_free(call(session, SYS_munmap, base, linked->size, 0, 0, &ignored));
 	}
 	return error;
-}
-
-static struct error *write_parts(struct session *session, const struct linked *linked)
-{
-	struct process *process = session->process;
-	size_t record_size = linked->record.body.record_size;
-	// The record as a whole, its head last.
-	TRY(process_memory_write(process, linked->base + LIVE_RECORD_HEAD,
-				 linked->bytes + LIVE_RECORD_HEAD, record_size - LIVE_RECORD_HEAD));
-	TRY(process_memory_write(process, linked->base, linked->bytes, LIVE_RECORD_HEAD));
-	return process_memory_write(process, linked->base + record_size,
-				    linked->bytes + record_size, linked->size - record_size);
 }
 
 /** The record that stands at @address now; it goes with @arena. */
@@ -108,12 +197,12 @@ struct error *stage(struct session *session, struct linked *linked, struct recor
 		TRY(session_refresh(session));
 		TRY(link_find_place(linked, session->space, &place));
 		TRY(link_at(linked, place));
-		TRY(session_stop(session));
-		error = map_parts(session, linked, &taken);
-		// Where /proc/PID/mem cannot write, ptrace can, but only in a stop.
-		if (!error && !taken && !session->process->memory_writable)
-			error = write_parts(session, linked);
+		intent_write(session->process, place, linked->size);
+		error = session_stop(session);
+		if (!error)
+			error = map_parts(session, linked, &taken);
 		session_resume(session);
+		intent_clear(session->process);
 		if (error)
 			return error;
 	}
@@ -123,7 +212,7 @@ struct error *stage(struct session *session, struct linked *linked, struct recor
 				 "mapped",
 				 session->process->pid, session->process->name);
 	if (session->process->memory_writable)
-		error = write_parts(session, linked);
+		error = write_content(session, linked);
 	if (!error)
 		error = read_back(session, linked->base, linked->arena, ret);
 	if (error) {

@@ -231,11 +231,13 @@ struct error *transition_recover(struct process *process, const struct live_opti
 	TRY(registry_read(process, space, &registry));
 	for (size_t i = 0; i < registry->records.count; i++)
 		any |= is_cut_off(registry->records.items[i]);
-	if (!any)
+	if (!any && !stage_intent_exists(process))
 		return NULL;
 
 	struct session session;
 	struct error *error = session_begin(&session, process, options, outcome, registry);
+	if (!error)
+		error = stage_intent_recover(&session);
 	for (size_t i = registry->records.count; !error && i-- > 0;) {
 		struct record *record = registry->records.items[i];
 		if (!is_cut_off(record))
@@ -256,6 +258,6 @@ struct error *transition_recover(struct process *process, const struct live_opti
 			error = record_store(process, record, state, LIVE_STATE_REVERTED);
 	}
 	session_end(&session);
-	outcome->recovered = !error;
+	outcome->recovered = any && !error;
 	return error_prefix(error, "finishing what an earlier call left half done");
 }
