@@ -125,7 +125,7 @@ struct process_thread {
 	bool stopped;
 	/*
 	 * Not stopped, but in vfork(): it cannot run before its child, which is stopped, lets it.
-	 * Of its registers only rip and rsp are known, the others are 0.
+	 * Of its registers only rip, rsp and those of the call's arguments are known, the others are 0.
 	 */
 	bool waiting;
 	struct user_regs_struct registers; /* as at the stop; x86-64 */
@@ -193,15 +193,17 @@ const char *process_thread_describe(struct process_stop *stop, const struct proc
  * Run one system call in a stopped thread of the target, the others may be stopped or not. The
  * thread's state is saved in a signal-return frame on its own stack first, so that it is restored
  * even when suture dies at once. A thread in a restart block is not chosen while there is another.
- * @ret: the result, -errno as the kernel gives it. Errors: BUSY (no fit thread), UNSUPPORTED (no
- * gadget: the program holds no `syscall; ret` or no rt_sigreturn).
+ * @ret: the result, -errno as the kernel gives it. The call must not block. Errors: BUSY (no fit
+ * thread), UNSUPPORTED (no gadget: the program holds no `syscall; ret` or no rt_sigreturn; a seccomp
+ * filter forbids the call; a shadow stack), NOT_FOUND (the thread was killed).
  */
 struct error *process_system_call(struct process_stop *stop, long number, const uint64_t args[6],
 				  int64_t *ret) MUST_CHECK;
 /**
  * Call a function of the target on a stopped thread's stack while the others stand still, with all
- * signals blocked by the injected code itself. At most @limit_ns. For functions that take no lock
- * that another thread may hold: the caller has proved it.
+ * signals blocked but those that an instruction raises; the frame brings the mask back if suture
+ * dies. At most @limit_ns, then it is given up half way (BUSY), as when it faults. For functions
+ * that take no lock that another thread may hold, and leave errno alone: the caller has proved it.
  */
 struct error *process_call(struct process_stop *stop, uint64_t function, const uint64_t args[6],
 			   uint64_t limit_ns, uint64_t *ret) MUST_CHECK;

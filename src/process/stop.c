@@ -409,6 +409,12 @@ static bool task_is_waiting(struct process_stop *stop, struct thread_state *task
 		task->registers = (struct user_regs_struct){
 			.rsp = sample->stack_pointer,
 			.rip = sample->program_counter,
+			.rdi = sample->arguments[0],
+			.rsi = sample->arguments[1],
+			.rdx = sample->arguments[2],
+			.r10 = sample->arguments[3],
+			.r8 = sample->arguments[4],
+			.r9 = sample->arguments[5],
 			.orig_rax = (uint64_t)sample->system_call,
 			.fs_base = child->registers.fs_base, // shared until it runs its program
 		};

@@ -238,8 +238,9 @@ static struct cfi_registers registers_of(const struct process_thread *thread)
 			  r->r10, r->r11, r->r12, r->r13, r->r14, r->r15, r->rip},
 		.known = (1u << CFI_REGISTERS) - 1,
 	};
-	if (thread->waiting)
-		registers.known = 1u << CFI_RSP | 1u << CFI_RIP;
+	if (thread->waiting) // what the kernel tells of a system call: its arguments, sp and pc
+		registers.known = 1u << CFI_RSP | 1u << CFI_RIP | 1u << CFI_RDI | 1u << CFI_RSI |
+				  1u << CFI_RDX | 1u << 10 | 1u << 8 | 1u << 9;
 	return registers;
 }
 
@@ -315,6 +316,7 @@ void unwind_thread(struct unwind *unwind, const struct process_thread *thread,
 		ret->complete = true; // an io_uring thread: no frame of the program at all
 		return;
 	}
+	unsigned flat = 0;
 	for (bool exact = true;;) {
 		struct unwind_frame frame = {
 			.pc = registers.value[CFI_RIP],
@@ -349,8 +351,10 @@ void unwind_thread(struct unwind *unwind, const struct process_thread *thread,
 				return;
 			}
 			bool signal = entry.cie.signal_frame;
-			// A frame grows towards its caller, but for a signal that came on another stack.
-			if (!signal && registers.value[CFI_RSP] <= sp) {
+			// A frame grows towards its caller, but for a signal that came on another stack. It
+			// is empty in vfork(), which holds its return address in a register.
+			flat = registers.value[CFI_RSP] == sp ? flat + 1 : 0;
+			if (!signal && (registers.value[CFI_RSP] < sp || flat > 1)) {
 				ret->reason = "its caller's frame does not lie above it";
 				return;
 			}
