@@ -178,6 +178,9 @@ static struct atom *add(struct builder *builder, struct object_section *section,
 {
 	struct side *side = builder->side;
 	struct atom *atom = arena_new(side->arena, struct atom);
+	// clang gives each a name, GCC_except_table3, that is but a number.
+	if (section_is_exception_table(section))
+		symbol = NULL;
 	*atom = (struct atom){
 		.side = side,
 		.section = section,
@@ -212,6 +215,14 @@ static bool is_zero(const struct object_section *section, uint64_t start, uint64
 		if (section->data[at])
 			return false;
 	return true;
+}
+
+// Padding: no bytes and nothing that a linker would put there.
+static bool is_empty(const struct object_section *section, uint64_t start, uint64_t end)
+{
+	size_t count;
+	object_relocations_in(section, start, end, &count);
+	return count == 0 && is_zero(section, start, end);
 }
 
 static void add_code_gap(struct builder *builder, struct object_section *section, uint64_t start,
@@ -274,7 +285,7 @@ static void add_data_gap(struct builder *builder, struct object_section *section
 			next++;
 		}
 		if (cut > chunk && (!shared || separate)) {
-			if (used || !is_zero(section, chunk, cut))
+			if (used || !is_empty(section, chunk, cut))
 				add(builder, section, chunk, cut, NULL);
 			chunk = cut;
 			++*chunk_number;
@@ -285,7 +296,7 @@ static void add_data_gap(struct builder *builder, struct object_section *section
 		for (; i < next; i++)
 			last_chunk[list[i].user] = *chunk_number;
 	}
-	if (used || !is_zero(section, chunk, end))
+	if (used || !is_empty(section, chunk, end))
 		add(builder, section, chunk, end, NULL);
 	++*chunk_number;
 }

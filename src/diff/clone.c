@@ -335,6 +335,13 @@ static struct object_symbol *data_target(struct clone *clone, struct atom *from,
 			return undefined(clone, target->symbol);
 		}
 	}
+	// Unnamed and writable is state that cannot be told from a copy of it; but the pointers that
+	// exception tables go through (clang puts them into .data) are constants.
+	if (!target->symbol && (target->kind == ATOM_DATA || target->kind == ATOM_TLS) &&
+	    !section_is_exception_table(from->section))
+		findings_add(clone->findings, FINDING_KIND_SECTION_UNKNOWN, target->section->name,
+			     "'%s' refers to writable data without a name at 0x%" PRIx64,
+			     atom_describe(from), target->start);
 	struct atom *owner = from->kind == ATOM_FUNCTION && from->parent ? from->parent : from;
 	struct copy *copy = include(clone, target, owner);
 	*ret_bias = copy->bias;

@@ -64,7 +64,7 @@ bool name_is_numbered(const char *name)
 {
 	if (string_starts_with(name, "_ZZ") || string_starts_with(name, "_ZGVZ"))
 		return true;
-	const char *dot = strchr(name + (*name != '\0'), '.');
+	const char *dot = strchr(name, '.'); // also ".compoundliteral.3"
 	return dot && dot[1] != '\0';
 }
 
