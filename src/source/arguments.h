@@ -199,6 +199,7 @@ enum tool_kind {
 	TOOL_ARCHIVER,
 	TOOL_ASSEMBLER,
 	TOOL_STRIP,
+	TOOL_BUILDER, /* make, ninja: runs the others */
 };
 
 static inline enum tool_kind tool_kind_of(const char *name)
@@ -214,6 +215,8 @@ static inline enum tool_kind tool_kind_of(const char *name)
 		{"ld.mold", TOOL_LINKER},   {"lld", TOOL_LINKER},       {"mold", TOOL_LINKER},
 		{"gold", TOOL_LINKER},      {"ar", TOOL_ARCHIVER},      {"gcc-ar", TOOL_ARCHIVER},
 		{"llvm-ar", TOOL_ARCHIVER}, {"as", TOOL_ASSEMBLER},     {"strip", TOOL_STRIP},
+		{"make", TOOL_BUILDER},	    {"gmake", TOOL_BUILDER},    {"ninja", TOOL_BUILDER},
+		{"samu", TOOL_BUILDER},
 	};
 	// A version: "-12", "-14.0".
 	size_t size = strlen(name);

@@ -461,9 +461,39 @@ static void tell_news(void *context, size_t done)
 			news->records ? records_count(news->records) : done, news->total);
 }
 
-// One run of the build command in @tree.
+// A make or ninja of the plain build, once more.
+static struct job builder_again(struct work *work, const struct command *command,
+				const char *records, int log)
+{
+	// What the build set before it came to make, and what is ours.
+	static const char *const ours[] = {"PATH=", "SUTURE_RECORDS=", "SUTURE_COVERED="};
+	size_t count = 0;
+	while (command->environment[count])
+		count++;
+	char **environment =
+		arena_array(work->arena, count + ARRAY_SIZE(ours) + 1, sizeof(char *));
+	size_t used = 0;
+	for (size_t i = 0; i < count; i++)
+		if (!string_starts_with(command->environment[i], ours[0]))
+			environment[used++] = command->environment[i];
+	char **now = build_environment(work, records);
+	for (size_t i = 0; now[i]; i++)
+		for (size_t k = 0; k < ARRAY_SIZE(ours); k++)
+			if (string_starts_with(now[i], ours[k]))
+				environment[used++] = now[i];
+	return (struct job){
+		.directory = command->directory,
+		.program = command->tool,
+		.words = command->words,
+		.environment = environment,
+		.log = log,
+	};
+}
+
+// One run of the build command in @tree, or of some of its parts.
 static struct error *run_build(struct work *work, struct tree tree, const char *records,
-			       const char *log_path, const char *stage, bool apply_base, bool remove)
+			       const char *log_path, const char *stage, bool apply_base, bool remove,
+			       const struct commands *builders)
 {
 	TRY(tree_remove(records));
 	TRY(directory_create_all(records));
@@ -480,10 +510,16 @@ static struct error *run_build(struct work *work, struct tree tree, const char *
 	TRY(directory_create_all(covered));
 	_cleanup_close_ int log = -1;
 	TRY(open_log(log_path, &log));
-	struct job job = build_command(work, records, log);
+	size_t count = builders && builders->list.count ? builders->list.count : 1;
+	struct job *jobs = arena_array(work->arena, count, sizeof(*jobs));
+	if (builders && builders->list.count)
+		for (size_t i = 0; i < count; i++)
+			jobs[i] = builder_again(work, builders->list.items[i], records, log);
+	else
+		jobs[0] = build_command(work, records, log);
 	struct build_inside build = {
 		.work = work,
-		.jobs = {&job, 1, 1},
+		.jobs = {jobs, count, 1},
 		.apply_base = apply_base,
 		.remove_products = remove,
 		.covered = covered,
@@ -495,13 +531,15 @@ static struct error *run_build(struct work *work, struct tree tree, const char *
 	TRY(tree_start(&tree, build_inside, &build, &session));
 	TRY(tree_finish(session, tell_news, &news, &reply));
 	jobs_take_reply(&build.jobs, &reply);
-	if (job.status != 0) {
+	for (size_t i = 0; i < count; i++) {
+		if (jobs[i].status == 0)
+			continue;
 		_cleanup_buffer_ struct buffer what = {0};
 		buffer_printf(&what, "%s: the build command '", stage);
-		for (size_t i = 0; job.words[i]; i++)
-			buffer_printf(&what, "%s%s", i ? " " : "", job.words[i]);
+		for (size_t k = 0; jobs[i].words[k]; k++)
+			buffer_printf(&what, "%s%s", k ? " " : "", jobs[i].words[k]);
 		buffer_puts(&what, "'");
-		return build_failed(what.bytes, job.status, log_path);
+		return build_failed(what.bytes, jobs[i].status, log_path);
 	}
 	return NULL;
 }
@@ -590,12 +628,14 @@ static struct error *make_plain_build(struct work *work)
 		work->prefix = arena_printf(work->arena, "%s/", work->root + 1);
 	}
 	bool base = work->options->base_patch_count > 0;
-	TRY(run_build(work, tree_becoming(work, VERSION_OLD), records, work->log, "plain build", base, false));
+	TRY(run_build(work, tree_becoming(work, VERSION_OLD), records, work->log, "plain build", base, false,
+		      NULL));
 	TRY(read_records(work, records, &work->old_commands, &work->old_graph));
 	if (!work->is_package && built_before(work)) {
 		forget_records(&work->old_commands, &work->old_graph);
 		start = seconds();
-		TRY(run_build(work, tree_becoming(work, VERSION_OLD), records, work->log, "plain build", false, true));
+		TRY(run_build(work, tree_becoming(work, VERSION_OLD), records, work->log, "plain build", false, true,
+			      NULL));
 		TRY(read_records(work, records, &work->old_commands, &work->old_graph));
 	}
 	if (work->old_graph.compiles.count == 0)
@@ -719,7 +759,8 @@ static struct unit *add_unit(struct work *work, const char *object)
 // Objects of trials (conftest.o) are gone when the build ends.
 static bool old_exists(struct work *work, const struct compile *compile)
 {
-	return compile->synthetic || made(work, layer_of(work, VERSION_OLD), compile->object);
+	return made(work, layer_of(work, VERSION_OLD),
+		    compile->linked ? compile->linked : compile->object);
 }
 
 // The name of an object's copy beside the plain build.
@@ -909,15 +950,15 @@ static struct error *compare_units(struct work *work, struct replays *again)
 	};
 	for (size_t i = 0; i < work->units.count; i++) {
 		struct unit *unit = work->units.items[i];
-		bool rebuilt = unit->new && !unit->new->synthetic;
+		bool rebuilt = unit->new && !unit->new->linked;
 		if (rebuilt)
 			unit->plain_new = made(work, new_upper, unit->object);
 		if (!unit->plain_new)
 			vec_push(&fresh.units, unit);
-		if (unit->old && !unit->old->synthetic)
+		if (unit->old && !unit->old->linked)
 			unit->plain_old = lookup(work, &old, unit->object);
 		// An object that nobody ever sees: its copy is the only one.
-		if (unit->old && unit->old->synthetic &&
+		if (unit->old && unit->old->linked &&
 		    !path_exists(kept_path(work, unit->object, "again")))
 			vec_push(&again->units, unit);
 	}
@@ -1052,10 +1093,54 @@ static void find_readers(struct work *work)
 	}
 }
 
+/*
+ * "./configure && make": in the new tree make alone, where that is enough. That is so when all files
+ * of the diff are read by compilers (a changed configure.ac or generator is not), and every object
+ * was compiled by one of the outermost makes.
+ */
+static void find_builders(struct work *work, struct commands *ret)
+{
+	for (size_t i = 0; i < work->changed.list.count; i++) {
+		const char *path = arena_printf(work->arena, "%s/%s", work->root,
+						work->changed.list.items[i]);
+		bool read = false;
+		for (size_t k = 0; !read && k < work->old_graph.compiles.count; k++)
+			read = compile_reads(work->old_graph.compiles.items[k], path);
+		if (!read)
+			return;
+	}
+	const struct commands *all = &work->old_commands;
+	_cleanup_free_ bool *wanted = xcalloc(all->list.count + 1, sizeof(bool));
+	for (size_t i = 0; i < work->old_graph.compiles.count; i++) {
+		const struct compile *compile = work->old_graph.compiles.items[i];
+		if (!old_exists(work, compile))
+			continue;
+		bool within = false;
+		for (size_t k = 0; !within && k < all->list.count; k++) {
+			const struct command *builder = all->list.items[k];
+			within = builder->kind == TOOL_BUILDER && builder->status == 0 &&
+				 builder->start < compile->command->start &&
+				 compile->command->start < builder->finish;
+			wanted[k] = wanted[k] || within;
+		}
+		if (!within)
+			return;
+	}
+	for (size_t k = 0; k < all->list.count; k++)
+		if (wanted[k])
+			vec_push(&ret->list, all->list.items[k]);
+}
+
 static struct error *build_new_tree(struct work *work, const char *log)
 {
+	struct commands builders = {0};
+	find_builders(work, &builders);
 	const char *records = arena_printf(work->arena, "%s/records", work->patch_folder);
-	TRY(run_build(work, tree_becoming(work, VERSION_NEW), records, log, "new tree", false, false));
+	struct error *error = run_build(work, tree_becoming(work, VERSION_NEW), records, log, "new tree",
+					false, false, &builders);
+	vec_deinit(&builders.list);
+	if (error)
+		return error;
 	TRY(read_records(work, records, &work->new_commands, &work->new_graph));
 	const char *upper = layer_of(work, VERSION_NEW);
 	// Readers found before learn of their new commands.
@@ -1068,13 +1153,14 @@ static struct error *build_new_tree(struct work *work, const char *log)
 		const struct compile *compile = work->new_graph.compiles.items[i];
 		const struct compile *old =
 			hashmap_get_string(work->old_graph.compile_of, compile->object);
-		if (compile->synthetic ? old != NULL && !reads_changed(work, compile, NULL) :
-					 !made(work, upper, compile->object))
+		if (!made(work, upper, compile->linked ? compile->linked : compile->object))
+			continue;
+		if (compile->linked && old && !reads_changed(work, compile, NULL))
 			continue;
 		// Rebuilt, the same, and reads nothing of the diff: the build system was careful.
 		struct tree tree = tree_becoming(work, VERSION_OLD);
 		const char *before = lookup(work, &tree, compile->object);
-		if (!compile->synthetic && before && !reads_changed(work, compile, NULL) &&
+		if (!compile->linked && before && !reads_changed(work, compile, NULL) &&
 		    files_equal(before, made(work, upper, compile->object)))
 			continue;
 		add_unit(work, compile->object);
@@ -1087,7 +1173,7 @@ static struct error *build_new_tree(struct work *work, const char *log)
 static bool prefetch_holds(struct work *work, const struct unit *unit)
 {
 	const struct compile *old = unit->old, *new = unit->new ? unit->new : unit->old;
-	if (old->command->word_count != new->command->word_count || old->synthetic != new->synthetic ||
+	if (old->command->word_count != new->command->word_count || !old->linked != !new->linked ||
 	    !string_equal(old->command->directory, new->command->directory) ||
 	    !string_equal(old->command->tool, new->command->tool))
 		return false;

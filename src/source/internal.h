@@ -80,7 +80,7 @@ void jobs_take_reply(struct jobs *jobs, const struct buffer *reply);
 struct command {
 	const char *id;
 	const char *directory, *name, *tool;
-	uint64_t start;
+	uint64_t start, finish; /* nanoseconds */
 	int status;
 	char **words;
 	size_t word_count;
@@ -116,7 +116,8 @@ struct compile {
 	const struct command *command;
 	const char *source; /* absolute */
 	const char *object; /* relative to the tree */
-	bool synthetic;     /* the command links too, its object is never seen: repeat it with -c */
+	const char *linked; /* relative, or NULL: the file that the same command links. The object is
+			       never seen then; it is made by repeating the command with -c */
 	struct names inputs; /* absolute, the source first */
 };
 struct link {

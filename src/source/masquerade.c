@@ -14,6 +14,9 @@
  * variable and gets -MD -MF, which leaves no trace in its objects.) A command that writes
  * dependencies by itself keeps doing so and we read its file before a makefile moves it away.
  *
+ * make and ninja are recorded too, the outermost ones, so that the second build can begin with them
+ * and not with the ./configure that stood before them. They keep our directory in PATH, of course.
+ *
  * A record is complete when its name appears (rename). Its form: see write_record(). A command that
  * could not be recorded fails, and with it the build: an unrecorded compile would be a changed
  * function that nobody misses.
@@ -215,6 +218,13 @@ static bool resolved_is_clang(const char *tool)
 	return strstr(slash ? slash : path, "clang") != NULL;
 }
 
+static uint64_t now_nanoseconds(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 static void put(FILE *file, char tag, const void *bytes, size_t size)
 {
 	uint32_t length = (uint32_t)size;
@@ -241,8 +251,8 @@ struct record {
 
 /*
  * "suture-record 1\n", then fields: a tag of one byte, the length in four (little endian), bytes.
- * d directory, n name called by, t resolved tool, b begin (nanoseconds of CLOCK_MONOTONIC, decimal),
- * s exit status (decimal), a one argument (argv[0] included, response files expanded), e one
+ * d directory, n name called by, t resolved tool, b begin and f finish (nanoseconds of
+ * CLOCK_MONOTONIC, decimal), s exit status (decimal), a one argument (argv[0] included, response files expanded), e one
  * variable of the environment, m dependencies in makefile form; z ends it.
  */
 static void write_record(const struct record *record, int status)
@@ -259,6 +269,8 @@ static void write_record(const struct record *record, int status)
 	put_string(file, 't', record->tool);
 	snprintf(number, sizeof(number), "%llu", (unsigned long long)record->start);
 	put_string(file, 'b', number);
+	snprintf(number, sizeof(number), "%llu", (unsigned long long)now_nanoseconds());
+	put_string(file, 'f', number);
 	snprintf(number, sizeof(number), "%d", status);
 	put_string(file, 's', number);
 	for (size_t i = 0; i < record->words.count; i++)
@@ -378,24 +390,22 @@ int main(int argc, char **argv)
 	struct arguments arguments;
 	arguments_parse(record.words.count, record.words.items, &arguments);
 	enum tool_kind kind = tool_kind_of(name);
-	bool compiler = kind == TOOL_COMPILER;
-	bool plain = !directory ||
+	bool compiler = kind == TOOL_COMPILER, builder = kind == TOOL_BUILDER;
+	bool plain = !directory || (builder && getenv("SUTURE_BUILDER")) ||
 		     (compiler && (arguments.query || arguments.preprocess || record.words.count < 2));
 
 	struct words environment = {0};
 	for (char **variable = environ; *variable; variable++)
-		if (!argument_starts(*variable, "PATH=") &&
-		    !argument_starts(*variable, "SUTURE_RECORDS="))
+		if (builder || (!argument_starts(*variable, "PATH=") &&
+				!argument_starts(*variable, "SUTURE_RECORDS=")))
 			words_push(&environment, *variable);
-	words_push(&environment, path);
+	words_push(&environment, builder ? (char *)"SUTURE_BUILDER=1" : path);
 	if (plain) {
 		execve(tool.program, argv, environment.items);
 		die("cannot run", tool.program);
 	}
 
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	record.start = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	record.start = now_nanoseconds();
 	char id[64];
 	snprintf(id, sizeof(id), "%016llx-%d", (unsigned long long)record.start, (int)getpid());
 	record.id = id;

@@ -70,6 +70,9 @@ struct error *record_parse(struct arena *arena, const char *name, char *bytes, s
 		case 'b':
 			command->start = strtoull(text, NULL, 10);
 			break;
+		case 'f':
+			command->finish = strtoull(text, NULL, 10);
+			break;
 		case 's':
 			command->status = atoi(text);
 			break;

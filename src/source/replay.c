@@ -38,7 +38,7 @@ void replay_job(struct arena *arena, const char *root, const struct compile *com
 			for (size_t k = 0; k < ARRAY_SIZE(sections); k++)
 				if (kind == REPLAY_SECTIONED && has_sections(compile))
 					words[count++] = (char *)sections[k];
-			if (compile->synthetic) {
+			if (compile->linked) {
 				words[count++] = (char *)"-c";
 				words[count++] = (char *)"-o";
 				words[count++] = arena_printf(arena, "%s/%s", root, compile->object);
@@ -47,7 +47,7 @@ void replay_job(struct arena *arena, const char *root, const struct compile *com
 		if (i == command->word_count)
 			break;
 		unsigned char role = command->arguments.roles[i];
-		if (compile->synthetic && i) {
+		if (compile->linked && i) {
 			if (role == ARGUMENT_INPUT || role == ARGUMENT_LIBRARY || role == ARGUMENT_OUTPUT)
 				continue;
 			if (role == ARGUMENT_SOURCE &&

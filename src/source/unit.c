@@ -26,7 +26,7 @@ static const char *without_suffix(struct arena *arena, const char *path)
 
 static void add_compile(struct arena *arena, struct build_graph *graph,
 			const struct command *command, const char *source, const char *object,
-			bool synthetic)
+			const char *linked)
 {
 	const char *name = path_within(graph->root, object);
 	if (!name) {
@@ -42,7 +42,12 @@ static void add_compile(struct arena *arena, struct build_graph *graph,
 		hashmap_set_string(graph->compile_of, name, compile);
 	}
 	vec_deinit(&compile->inputs.list);
-	*compile = (struct compile){command, source, name, synthetic, {{0}}};
+	*compile = (struct compile){
+		.command = command,
+		.source = source,
+		.object = name,
+		.linked = linked ? path_within(graph->root, linked) : NULL,
+	};
 	vec_push(&compile->inputs.list, source);
 	if (command->dependencies)
 		dependencies_parse(arena, command->dependencies, command->directory,
@@ -109,7 +114,7 @@ static void add_linking(struct arena *arena, struct build_graph *graph,
 					arena, "%.*s/%s-%s.o",
 					(int)(path_basename(output) - output - 1), output,
 					path_basename(output), without_suffix(arena, path));
-				add_compile(arena, graph, command, path, object, true);
+				add_compile(arena, graph, command, path, object, output);
 				vec_push(&link->inputs.list, object);
 			}
 			break;
@@ -147,7 +152,7 @@ static void add_compiler(struct arena *arena, struct build_graph *graph,
 					     arguments->output :
 					     arena_printf(arena, "%s.o", without_suffix(arena, source));
 		add_compile(arena, graph, command, source,
-			    path_absolute(arena, command->directory, object), false);
+			    path_absolute(arena, command->directory, object), NULL);
 	}
 }
 
@@ -162,7 +167,7 @@ static void add_assembler(struct arena *arena, struct build_graph *graph,
 	// "/tmp/ccXXXXXX.s": by a compiler that was not seen itself. It cannot be repeated.
 	if (source && path_within(graph->root, source))
 		add_compile(arena, graph, command, source,
-			    path_absolute(arena, command->directory, object), false);
+			    path_absolute(arena, command->directory, object), NULL);
 }
 
 // ar [--option]... [-]OPERATION[MODIFIERS] [RELPOS] [COUNT] ARCHIVE MEMBER...
@@ -220,6 +225,7 @@ void build_graph_create(struct arena *arena, const char *root, const struct comm
 			add_archiver(arena, ret, command);
 			break;
 		case TOOL_STRIP:
+		case TOOL_BUILDER:
 		case TOOL_OTHER:
 			break;
 		}

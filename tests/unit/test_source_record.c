@@ -294,7 +294,7 @@ static void compile_and_link_is_split(void **state)
 	assert_int_equal(graph.compiles.count, 2);
 	const struct compile *compile = hashmap_get_string(graph.compile_of, "bin/prog-b.o");
 	assert_non_null(compile);
-	assert_true(compile->synthetic);
+	assert_string_equal(compile->linked, "bin/prog");
 	assert_linked(&graph, "bin/prog-b.o", "bin/prog");
 
 	struct job job;
