@@ -28,7 +28,11 @@ static void succeed(struct error *error)
 
 static volatile int *flag;
 
+#ifdef __clang__
+#define KEEP __attribute__((noinline, used))
+#else
 #define KEEP __attribute__((noinline, noclone, used))
+#endif
 
 KEEP static int compare(const void *a, const void *b)
 {
