@@ -610,3 +610,13 @@ const char *atom_describe(struct atom *atom)
 					  (unsigned long long)atom->start);
 	return atom->name;
 }
+
+bool side_has_strings(const struct side *side)
+{
+	for (size_t i = 0; i < side->object->sections.count; i++)
+		if (object_section_is_strings(side->object->sections.items[i]) &&
+		    !object_section_is_debug(side->object->sections.items[i]) &&
+		    (side->object->sections.items[i]->flags & SHF_ALLOC))
+			return true;
+	return false;
+}

@@ -19,7 +19,7 @@
 
 static bool equal_at(struct atom *a, struct atom *b, unsigned depth);
 
-static bool same_target(const struct atom *of_a, const struct atom *of_b,
+bool same_target(const struct atom *of_a, const struct atom *of_b,
 			const struct reference *a, const struct reference *b, unsigned depth)
 {
 	if (!a->target || !b->target) {
@@ -115,7 +115,7 @@ static bool equal_at(struct atom *a, struct atom *b, unsigned depth)
 	}
 	a->compared = b;
 	a->compare_state = WALK_BUSY;
-	bool equal = compare(a, b, depth);
+	bool equal = compare(a, b, depth) || functions_equivalent(a, b);
 	a->compared = b;
 	a->compared_equal = equal;
 	a->compare_state = WALK_DONE;

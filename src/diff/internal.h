@@ -146,6 +146,8 @@ bool section_is_init_list(const struct object_section *section);
 bool section_is_fini_list(const struct object_section *section);
 bool section_is_frames(const struct object_section *section);
 bool section_is_exception_table(const struct object_section *section);
+/** Does the object have sections of strings? Without them literals stand among constants. */
+bool side_has_strings(const struct side *side);
 /** Its name, or its place where it has none. */
 const char *atom_describe(struct atom *atom);
 
@@ -186,6 +188,15 @@ bool atoms_equal(struct atom *old_atom, struct atom *new_atom);
 /** The first difference of two atoms that are not equal. */
 void atoms_explain(struct arena *arena, struct atom *old_atom, struct atom *new_atom,
 		   struct difference *ret);
+
+/** Do two references lead to the same? Their addends are the caller's business. */
+bool same_target(const struct atom *of_a, const struct atom *of_b, const struct reference *a,
+		 const struct reference *b, unsigned depth);
+
+/* ---- equivalent.c --------------------------------------------------------------------------- */
+
+/** Equal but for the lengths of jumps, filling, and where string literals stand. */
+bool functions_equivalent(struct atom *old_atom, struct atom *new_atom);
 
 /* ---- flow.c --------------------------------------------------------------------------------- */
 
