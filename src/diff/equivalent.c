@@ -6,7 +6,8 @@
  * distance, so a change in one function makes a jump in its neighbour longer, and the code behind it
  * moves. Without optimisation string literals stand in one .rodata, and a longer one moves all behind
  * it. Neither is a change: replacing such a function would be of no use, and where it is a main loop
- * it would keep the patch from ever being applied.
+ * it would keep the patch from ever being applied. The jump tables of all functions stand in one range,
+too, of which each function reads its own.
  *
  * So the instructions are walked side by side. Filling is passed over; a direct jump equals one of
  * another length with the same condition and the same destination (inside the function: the
@@ -130,6 +131,50 @@ static bool same_literal(const struct reference *a, const struct reference *b)
 	}
 }
 
+/** Entry @number of the jump table of @walk's function that @reference leads to, or NULL. */
+static const struct reference *table_entry(const struct walk *walk, const struct reference *reference,
+					   size_t number)
+{
+	struct atom *table = reference->target;
+	int64_t place = reference_place(reference);
+	if (!table || !table->by_content || table->kind != ATOM_RODATA || table->string || place < 0)
+		return NULL;
+	atom_resolve(table);
+	size_t first = atom_reference_from(table, (uint64_t)place);
+	if (number >= table->reference_count - first)
+		return NULL;
+	const struct reference *entry = &table->references[first + number];
+	if (entry->offset != (uint64_t)place + number * table->references[first].size ||
+	    !entry->target ||
+	    (entry->target != walk->atom && entry->target->parent != walk->atom))
+		return NULL;
+	return entry;
+}
+
+/**
+ * Without a section per function the tables of all functions stand in one range. Only this function's
+ * own entries matter to it: they are those that lead into it, from where it points to.
+ */
+static bool same_jump_table(const struct walk *a, const struct walk *b, const struct reference *x,
+			    const struct reference *y)
+{
+	for (size_t i = 0;; i++) {
+		const struct reference *entry_a = table_entry(a, x, i), *entry_b = table_entry(b, y, i);
+		if (!entry_a || !entry_b)
+			return i > 0 && !entry_a && !entry_b;
+		if (entry_a->type != entry_b->type)
+			return false;
+		int64_t place_a = reference_place(entry_a), place_b = reference_place(entry_b);
+		if (entry_a->target == a->atom && entry_b->target == b->atom) {
+			if (place_a < 0 || place_b < 0 ||
+			    number_at(a, (uint64_t)place_a) != number_at(b, (uint64_t)place_b))
+				return false;
+		} else if (entry_a->target->twin != entry_b->target || place_a != place_b) {
+			return false;
+		}
+	}
+}
+
 static bool same_operands(const struct walk *a, const struct walk *b, uint64_t at_a, uint64_t at_b,
 			  const struct arch_instruction *x, const struct arch_instruction *y)
 {
@@ -153,7 +198,8 @@ static bool same_operands(const struct walk *a, const struct walk *b, uint64_t a
 			return false;
 		bool same = reference_a->addend == reference_b->addend &&
 			    same_target(a->atom, b->atom, reference_a, reference_b, 0);
-		if (!same && !same_literal(reference_a, reference_b))
+		if (!same && !same_literal(reference_a, reference_b) &&
+		    !same_jump_table(a, b, reference_a, reference_b))
 			return false;
 		memset(bytes_a + offset, 0, reference_a->size);
 		memset(bytes_b + offset, 0, reference_a->size);
@@ -182,8 +228,8 @@ static bool same_walk(const struct walk *a, const struct walk *b)
 
 bool functions_equivalent(struct atom *old_atom, struct atom *new_atom)
 {
-	// Exception tables and jump tables count in bytes: where code moved they differ, and the
-	// function is taken as changed.
+	// Exception tables count in bytes: where code moved they differ, and the function is taken as
+	// changed.
 	if (old_atom->kind != ATOM_FUNCTION || new_atom->kind != ATOM_FUNCTION ||
 	    old_atom->exception_table || new_atom->exception_table)
 		return false;

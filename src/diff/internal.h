@@ -24,7 +24,7 @@ struct reference {
 	uint32_t type;
 	enum relocation_kind kind;
 	uint8_t size;    // of the field
-	bool made;       // no relocation stands there: a resolved branch out of the atom
+	bool made;       // no relocation stands there: resolved, and leads out of the atom
 	bool branch;     // the field is that of a direct jump or call; after atom_decode()
 	struct atom *target; // NULL: @symbol is not defined here, or in nothing that runs
 	const struct object_symbol *symbol; // of the relocation; NULL when made

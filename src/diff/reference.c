@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * What an atom reaches: each of its relocations, and each branch that the assembler resolved and that
- * leaves the atom, as (field, target atom, addend).
+ * What an atom reaches: each of its relocations, and each branch or address that the assembler resolved
+ * and that leaves the atom, as (field, target atom, addend).
  *
  * Assemblers write a reference to a local symbol as "section + addend". Which atom that is follows
  * from the real offset, and for a PC-relative operand that needs the end of the instruction: the
@@ -95,18 +95,19 @@ static bool is_direct(enum arch_flow flow)
 	return flow == ARCH_FLOW_JUMP || flow == ARCH_FLOW_BRANCH || flow == ARCH_FLOW_CALL;
 }
 
-// The relocation that a branch field of @size bytes would have had.
-static uint32_t branch_type(const struct arch *arch, uint8_t size)
+// The relocation that a field of @size bytes would have had.
+static uint32_t made_type(const struct arch *arch, enum relocation_kind kind, uint8_t size)
 {
 	for (uint32_t type = 1; type < 256; type++) {
 		const struct arch_relocation *row = arch->relocation(type);
-		if (row && row->kind == RELOCATION_CALL && row->size == size)
+		if (row && row->kind == kind && row->size == size)
 			return type;
 	}
 	return arch->relocation_none;
 }
 
-static void add_made_branch(struct atom *atom, struct list *list, uint64_t at,
+// A branch out of the atom, or the address of another function, that the assembler knew.
+static void add_made_reference(struct atom *atom, struct list *list, uint64_t at,
 			    const struct arch_instruction *instruction)
 {
 	uint64_t target = instruction->target;
@@ -118,14 +119,17 @@ static void add_made_branch(struct atom *atom, struct list *list, uint64_t at,
 	if (!reached || reached == atom)
 		return;
 	int64_t to_end = instruction->length - instruction->pcrel_offset;
+	bool branch = is_direct(instruction->flow);
+	enum relocation_kind kind = branch ? RELOCATION_CALL : RELOCATION_RELATIVE;
 	vec_push(&list->references,
 		 (struct reference){
 			 .offset = at + instruction->pcrel_offset,
-			 .type = branch_type(atom->side->object->arch, instruction->pcrel_size),
-			 .kind = RELOCATION_CALL,
+			 .type = made_type(atom->side->object->arch, kind,
+					   instruction->pcrel_size),
+			 .kind = kind,
 			 .size = instruction->pcrel_size,
 			 .made = true,
-			 .branch = true,
+			 .branch = branch,
 			 .target = reached,
 			 .addend = (int64_t)(target - reached->start) - to_end,
 			 .adjust = to_end,
@@ -186,8 +190,8 @@ static void resolve_code(struct atom *atom, const struct object_relocation *relo
 			resolve_target(atom->side, &reference, &relocations[next]);
 			vec_push(&list->references, reference);
 		}
-		if (neighbours && instruction.has_pcrel && !relocated && is_direct(instruction.flow))
-			add_made_branch(atom, list, at, &instruction);
+		if (neighbours && instruction.has_pcrel && !relocated)
+			add_made_reference(atom, list, at, &instruction);
 		at = end;
 	}
 }
