@@ -131,6 +131,8 @@ struct registry {
 	VEC(struct record *) records; /* by sequence */
 };
 
+/** Are all its sizes and offsets ones that a record may have? */
+bool record_body_fits(const struct record_body *body);
 /** The record at @address, or NULL when there is none; memory of @arena. */
 struct record *record_read(struct arena *arena, struct process *process, uint64_t address);
 struct error *registry_read(struct process *process, const struct process_space *space,

@@ -59,7 +59,7 @@ static bool part_fits(const struct record_body *body, uint64_t offset, uint64_t 
 	       range_within(offset, size, body->mapping_size);
 }
 
-static bool body_fits(const struct record_body *body)
+bool record_body_fits(const struct record_body *body)
 {
 	return body->version == LIVE_RECORD_VERSION && body->body_size == sizeof(*body) &&
 	       body->record_size >= LIVE_RECORD_HEAD + sizeof(*body) &&
@@ -114,7 +114,7 @@ struct record *record_read(struct arena *arena, struct process *process, uint64_
 	if (process_memory_read_some(process, address, &start, sizeof(start)) != sizeof(start) ||
 	    memcmp(start.head.magic, LIVE_RECORD_MAGIC, sizeof(start.head.magic)) != 0 ||
 	    start.head.self != address || start.head.word > 1 ||
-	    start.head.state > LIVE_STATE_REVERTED || !body_fits(&start.body))
+	    start.head.state > LIVE_STATE_REVERTED || !record_body_fits(&start.body))
 		return NULL;
 
 	size_t size = start.body.record_size;
@@ -127,7 +127,7 @@ struct record *record_read(struct arena *arena, struct process *process, uint64_
 	memcpy(&record->head, bytes, sizeof(record->head));
 	memcpy(&record->body, bytes + sizeof(record->head), sizeof(record->body));
 	struct digest digest = digest_bytes(bytes + LIVE_RECORD_HEAD, size - LIVE_RECORD_HEAD);
-	if (record->body.record_size != size || !body_fits(&record->body) ||
+	if (record->body.record_size != size || !record_body_fits(&record->body) ||
 	    record->head.word > 1 || record->head.state > LIVE_STATE_REVERTED ||
 	    memcmp(digest.bytes, record->head.checksum, sizeof(digest.bytes)) != 0)
 		return NULL;

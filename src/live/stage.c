@@ -10,7 +10,7 @@
  * The record goes in right after mmap(), so that whoever comes next can take the mapping away if we
  * are killed here. Between the two nothing in the process names the mapping; so its place is written
  * to a file of /run/suture first, which is gone again when the record stands. The file is believed
- * only where a mapping of just that place and size is that nobody has touched.
+ * only where there is a mapping of just that place and size that nobody but us has touched.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -77,22 +77,31 @@ static void intent_clear(const struct process *process)
 	unlink(path);
 }
 
-/** Is [base, base + size) one mapping as stage() makes it, without a page of content? */
-static bool is_untouched_mapping(const struct session *session, uint64_t base, uint64_t size)
+/**
+ * Is [base, base + size) one mapping as stage() makes it, with nothing in it, or with a record that has
+ * no head yet?
+ */
+static bool is_cut_off_mapping(const struct session *session, uint64_t base, uint64_t size)
 {
 	const struct process_map *map = process_map_at(session->space, base);
 	if (!map || map->start != base || map->end - base != size || map->shared || map->inode ||
 	    map->path[0] || map->protection != (PROT_READ | PROT_EXEC))
 		return false;
-	_cleanup_close_ int pagemap = openat(session->process->directory, "pagemap",
-					     O_RDONLY | O_CLOEXEC);
-	for (uint64_t at = base; at < base + size; at += LIVE_PAGE) {
-		uint64_t entry;
-		if (pread(pagemap, &entry, sizeof(entry), (off_t)(at / LIVE_PAGE * 8)) !=
-			    sizeof(entry) ||
-		    entry >> 62) // present or swapped out
+	static const uint8_t zero[LIVE_PAGE];
+	uint8_t page[LIVE_PAGE];
+	struct record_body body;
+	// The rest of the record goes in before its head.
+	if (process_memory_read_some(session->process, base, page, sizeof(page)) != sizeof(page) ||
+	    memcmp(page, zero, LIVE_RECORD_HEAD) != 0)
+		return false;
+	memcpy(&body, page + LIVE_RECORD_HEAD, sizeof(body));
+	if (record_body_fits(&body) && body.mapping_size == size)
+		return true;
+	for (uint64_t at = base; at < base + size; at += LIVE_PAGE)
+		if (process_memory_read_some(session->process, at, page, sizeof(page)) !=
+			    sizeof(page) ||
+		    memcmp(page, zero, sizeof(page)) != 0)
 			return false;
-	}
 	return true;
 }
 
@@ -108,7 +117,7 @@ struct error *stage_intent_recover(struct session *session)
 		return NULL;
 	}
 	if (sscanf(text, "%" SCNx64 " %" SCNx64, &base, &length) == 2 &&
-	    is_untouched_mapping(session, base, length)) {
+	    is_cut_off_mapping(session, base, length)) {
 		struct record whole = { .address = base, .body.mapping_size = length };
 		TRY(unstage(session, &whole));
 	}
