@@ -18,6 +18,7 @@
  * Rejected: one build with sections and one without. It doubles the time of the first patch, and
  * only objects that a diff changes are ever looked at.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -312,7 +313,7 @@ static struct error *find_key(struct work *work)
 
 // ---- running the build command -----------------------------------------------------------------------
 
-static char **build_environment(struct work *work, const char *records)
+static char **build_environment(struct work *work, const char *records, bool go_on)
 {
 	if (work->is_package)
 		return package_environment(work->arena, work->options->jobs, true);
@@ -338,13 +339,15 @@ static char **build_environment(struct work *work, const char *records)
 	environment[used++] = arena_printf(work->arena, "PWD=%s", work->root);
 	// A ccache would hand out what it compiled elsewhere, under another path.
 	environment[used++] = (char *)"CCACHE_DISABLE=1";
+	if (go_on)
+		environment[used++] = (char *)"MAKEFLAGS=k";
 	if (!getenv("SOURCE_DATE_EPOCH"))
 		environment[used++] =
 			arena_printf(work->arena, "SOURCE_DATE_EPOCH=%lld", work->newest);
 	return environment;
 }
 
-static struct job build_command(struct work *work, const char *records, int log)
+static struct job build_command(struct work *work, const char *records, int log, bool go_on)
 {
 	const struct source_options *options = work->options;
 	char **words = arena_array(work->arena, options->command_count + 8, sizeof(char *));
@@ -364,7 +367,7 @@ static struct job build_command(struct work *work, const char *records, int log)
 		.directory = work->root,
 		.program = words[0],
 		.words = words,
-		.environment = build_environment(work, records),
+		.environment = build_environment(work, records, go_on),
 		.log = log,
 	};
 }
@@ -373,7 +376,7 @@ struct build_inside {
 	struct work *work;
 	struct jobs jobs;
 	bool apply_base;
-	bool remove_products;
+	bool remove_objects;
 	const char *covered; // folder of what the masquerade covers
 };
 
@@ -392,30 +395,18 @@ static struct hashmap *tracked_files(void)
 	return tracked;
 }
 
-// Is it a linked file, an object or an archive? By the first bytes, as file(1) does.
-static bool is_product(const char *path)
-{
-	if (string_ends_with(path, ".lo") || string_ends_with(path, ".la"))
-		return true;
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	char magic[8] = {0};
-	if (fd < 0 || read(fd, magic, sizeof(magic)) < 4)
-		return false;
-	return memcmp(magic, "\177ELF", 4) == 0 || memcmp(magic, "!<arch>\n", 8) == 0 ||
-	       memcmp(magic, "!<thin>\n", 8) == 0;
-}
-
-// A tree that was built already gives nothing to record. Its products are taken away (from the
-// overlay: the tree itself keeps them), and make finds them missing.
-static struct error *remove_products(const char *root)
+// A tree that was built already gives nothing to record. Its objects are taken away (from the overlay:
+// the tree itself keeps them), and make finds them missing. Archives and linked files stay: they
+// are made anew where they depend on objects, and not every makefile can make what it only uses.
+static struct error *remove_objects(const char *root)
 {
 	struct hashmap *tracked = tracked_files();
-	FILE *pipe = popen("find . -type f -print0", "re");
+	FILE *pipe = popen("find . -type f \\( -name '*.o' -o -name '*.lo' \\) -print0", "re");
 	char *name = NULL;
 	size_t capacity = 0;
 	struct error *error = pipe ? NULL : error_errno(errno, "cannot list '%s'", root);
 	while (!error && getdelim(&name, &capacity, '\0', pipe) > 0)
-		if (!hashmap_get_string(tracked, name + 2) && is_product(name) && unlink(name) < 0)
+		if (!hashmap_get_string(tracked, name + 2) && unlink(name) < 0)
 			error = error_errno(errno, "cannot remove '%s' in the overlay of '%s'", name,
 					    root);
 	free(name);
@@ -436,8 +427,8 @@ static struct error *build_inside(void *context, struct tree_inside *inside)
 		TRY(error_prefix(diff_set_apply(work->arena, work->base, work->root, -1, &ignored),
 				 "base patch"));
 	}
-	if (build->remove_products)
-		TRY(remove_products(work->root));
+	if (build->remove_objects)
+		TRY(remove_objects(work->root));
 	if (work->is_package)
 		TRY(masquerade_link(package_masquerade_directory,
 				    "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"));
@@ -476,7 +467,7 @@ static struct job builder_again(struct work *work, const struct command *command
 	for (size_t i = 0; i < count; i++)
 		if (!string_starts_with(command->environment[i], ours[0]))
 			environment[used++] = command->environment[i];
-	char **now = build_environment(work, records);
+	char **now = build_environment(work, records, false);
 	for (size_t i = 0; now[i]; i++)
 		for (size_t k = 0; k < ARRAY_SIZE(ours); k++)
 			if (string_starts_with(now[i], ours[k]))
@@ -490,12 +481,23 @@ static struct job builder_again(struct work *work, const struct command *command
 	};
 }
 
-// One run of the build command in @tree, or of some of its parts.
-static struct error *run_build(struct work *work, struct tree tree, const char *records,
-			       const char *log_path, const char *stage, bool apply_base, bool remove,
-			       const struct commands *builders)
+// One run of the build command in a tree, or of some of its parts.
+struct run {
+	struct tree tree;
+	const char *records, *log, *stage;
+	const struct commands *builders; // instead of the command, when there are some
+	bool apply_base, remove_objects;
+	bool go_on;        // build whatever can be built
+	bool keep_records; // of the run before
+};
+
+static struct error *run_build(struct work *work, const struct run *run)
 {
-	TRY(tree_remove(records));
+	struct tree tree = run->tree;
+	const char *records = run->records, *stage = run->stage;
+	const struct commands *builders = run->builders;
+	if (!run->keep_records)
+		TRY(tree_remove(records));
 	TRY(directory_create_all(records));
 	if (work->is_package) {
 		_cleanup_free_ char *masquerade = xasprintf("%s/bin", work->folder);
@@ -509,19 +511,19 @@ static struct error *run_build(struct work *work, struct tree tree, const char *
 	TRY(tree_remove(covered));
 	TRY(directory_create_all(covered));
 	_cleanup_close_ int log = -1;
-	TRY(open_log(log_path, &log));
+	TRY(open_log(run->log, &log));
 	size_t count = builders && builders->list.count ? builders->list.count : 1;
 	struct job *jobs = arena_array(work->arena, count, sizeof(*jobs));
 	if (builders && builders->list.count)
 		for (size_t i = 0; i < count; i++)
 			jobs[i] = builder_again(work, builders->list.items[i], records, log);
 	else
-		jobs[0] = build_command(work, records, log);
+		jobs[0] = build_command(work, records, log, run->go_on);
 	struct build_inside build = {
 		.work = work,
 		.jobs = {jobs, count, 1},
-		.apply_base = apply_base,
-		.remove_products = remove,
+		.apply_base = run->apply_base,
+		.remove_objects = run->remove_objects,
 		.covered = covered,
 	};
 	struct news news = {work, stage, records, 0};
@@ -539,12 +541,27 @@ static struct error *run_build(struct work *work, struct tree tree, const char *
 		for (size_t k = 0; jobs[i].words[k]; k++)
 			buffer_printf(&what, "%s%s", k ? " " : "", jobs[i].words[k]);
 		buffer_puts(&what, "'");
-		return build_failed(what.bytes, jobs[i].status, log_path);
+		return build_failed(what.bytes, jobs[i].status, run->log);
 	}
 	return NULL;
 }
 
 // ---- the plain build -----------------------------------------------------------------------------------
+
+// Objects of trials (conftest.o) are gone when the build ends: they are none of its objects.
+static bool old_exists(struct work *work, const struct compile *compile)
+{
+	return made(work, layer_of(work, VERSION_OLD),
+		    compile->linked ? compile->linked : compile->object);
+}
+
+static size_t old_object_count(struct work *work)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < work->old_graph.compiles.count; i++)
+		count += old_exists(work, work->old_graph.compiles.items[i]);
+	return count;
+}
 
 static struct error *read_records(struct work *work, const char *directory,
 				  struct commands *commands, struct build_graph *graph)
@@ -564,7 +581,7 @@ static void forget_records(struct commands *commands, struct build_graph *graph)
 static bool built_before(struct work *work)
 {
 	const struct build_graph *graph = &work->old_graph;
-	if (graph->compiles.count == 0)
+	if (old_object_count(work) == 0)
 		return true;
 	for (size_t i = 0; i < graph->links.count; i++) {
 		const struct link *link = graph->links.items[i];
@@ -610,6 +627,55 @@ static struct error *mark_complete(struct work *work)
 	return file_write_atomic(in_folder(work, "complete"), text, strlen(text), 0666);
 }
 
+// Take whiteouts of objects out of an upper folder: what the build did not make is there again.
+static struct error *restore_objects(const char *directory)
+{
+	DIR *folder = opendir(directory);
+	if (!folder)
+		return error_errno(errno, "cannot read directory '%s'", directory);
+	struct error *error = NULL;
+	struct dirent *entry;
+	while (!error && (entry = readdir(folder))) {
+		const char *name = entry->d_name;
+		_cleanup_free_ char *path = xasprintf("%s/%s", directory, name);
+		struct stat status;
+		if (string_equal(name, ".") || string_equal(name, "..") || lstat(path, &status) < 0)
+			continue;
+		if (S_ISDIR(status.st_mode))
+			error = restore_objects(path);
+		else if (S_ISCHR(status.st_mode) && status.st_rdev == 0 &&
+			 (string_ends_with(name, ".o") || string_ends_with(name, ".lo")) &&
+			 unlink(path) < 0)
+			error = error_errno(errno, "cannot remove '%s'", path);
+	}
+	closedir(folder);
+	return error;
+}
+
+/*
+ * The tree was built before, so there was little to record. Without its objects make has to compile
+ * again. Not every makefile can make each object that it links (redis makes those of its deps/ once
+ * only): what was not made although everything was tried comes back, as the user built it, and
+ * the command runs once more. Such an object cannot be patched.
+ */
+static struct error *build_anew(struct work *work, const struct run *first)
+{
+	struct run run = *first;
+	run.remove_objects = true;
+	run.go_on = true;
+	_cleanup_error_ struct error *error = run_build(work, &run);
+	if (!error)
+		return NULL;
+	TRY(restore_objects(layer_of(work, VERSION_OLD)));
+	run.remove_objects = false;
+	run.go_on = false;
+	run.keep_records = true;
+	return error_prefix(run_build(work, &run),
+			    "'%s' holds objects of an earlier build, and building them anew failed (clean "
+			    "it and try again)",
+			    work->root);
+}
+
 static struct error *make_plain_build(struct work *work)
 {
 	// Whatever an interrupted build left.
@@ -627,18 +693,23 @@ static struct error *make_plain_build(struct work *work)
 		work->root = work->package.directory;
 		work->prefix = arena_printf(work->arena, "%s/", work->root + 1);
 	}
-	bool base = work->options->base_patch_count > 0;
-	TRY(run_build(work, tree_becoming(work, VERSION_OLD), records, work->log, "plain build", base, false,
-		      NULL));
+	struct run run = {
+		.tree = tree_becoming(work, VERSION_OLD),
+		.records = records,
+		.log = work->log,
+		.stage = "plain build",
+		.apply_base = work->options->base_patch_count > 0,
+	};
+	TRY(run_build(work, &run));
 	TRY(read_records(work, records, &work->old_commands, &work->old_graph));
 	if (!work->is_package && built_before(work)) {
 		forget_records(&work->old_commands, &work->old_graph);
 		start = seconds();
-		TRY(run_build(work, tree_becoming(work, VERSION_OLD), records, work->log, "plain build", false, true,
-			      NULL));
+		run.apply_base = false;
+		TRY(build_anew(work, &run));
 		TRY(read_records(work, records, &work->old_commands, &work->old_graph));
 	}
-	if (work->old_graph.compiles.count == 0)
+	if (old_object_count(work) == 0)
 		return no_compile(work);
 	work->result.plain_seconds = seconds() - start;
 	return mark_complete(work);
@@ -754,13 +825,6 @@ static struct unit *add_unit(struct work *work, const char *object)
 	vec_push(&work->units, unit);
 	hashmap_set_string(work->unit_of, object, unit);
 	return unit;
-}
-
-// Objects of trials (conftest.o) are gone when the build ends.
-static bool old_exists(struct work *work, const struct compile *compile)
-{
-	return made(work, layer_of(work, VERSION_OLD),
-		    compile->linked ? compile->linked : compile->object);
 }
 
 // The name of an object's copy beside the plain build.
@@ -1136,8 +1200,14 @@ static struct error *build_new_tree(struct work *work, const char *log)
 	struct commands builders = {0};
 	find_builders(work, &builders);
 	const char *records = arena_printf(work->arena, "%s/records", work->patch_folder);
-	struct error *error = run_build(work, tree_becoming(work, VERSION_NEW), records, log, "new tree",
-					false, false, &builders);
+	const struct run run = {
+		.tree = tree_becoming(work, VERSION_NEW),
+		.records = records,
+		.log = log,
+		.stage = "new tree",
+		.builders = &builders,
+	};
+	struct error *error = run_build(work, &run);
 	vec_deinit(&builders.list);
 	if (error)
 		return error;
