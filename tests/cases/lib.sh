@@ -234,3 +234,170 @@ revert()
 	shift
 	suture revert "$name" -p "$pid" "$@"
 }
+
+# ---- what many cases share ---------------------------------------------------------------------
+
+# there_and_back NEW OLD: apply `fix` and NEW appears, revert it and OLD is back; the code is byte for
+# byte what it was.
+there_and_back()
+{
+	local text
+	text=$(code_digest)
+	apply fix
+	now_prints "$1" "$2"
+	never_writable_and_executable
+	[ "$(code_digest)" != "$text" ] || fail 'the patch was applied and the code is the same'
+	revert fix
+	now_prints "$2" "$1"
+	[ "$(code_digest)" = "$text" ] || fail 'the code is not what it was'
+	runs
+}
+
+# unchanged_by COMMAND...: the program's code and mappings are the same after the command.
+unchanged_by()
+{
+	local text maps
+	text=$(code_digest)
+	maps=$(cut -d ' ' -f 1,2,6- "/proc/$pid/maps")
+	"$@"
+	[ "$(code_digest)" = "$text" ] || fail "the code has changed: $*"
+	[ "$(cut -d ' ' -f 1,2,6- "/proc/$pid/maps")" = "$maps" ] || fail "mappings have changed: $*"
+	runs
+}
+
+# code_digest [NAME]: of the code of the mapped file of that name, the program's unless given.
+code_digest()
+{
+	local name=${1-$program_name} range ranges
+	ranges=$(awk -v name="/$name" '$2 ~ /x/ && $6 ~ /^\// &&
+		substr($6, length($6) - length(name) + 1) == name { print $1 }' "/proc/$pid/maps")
+	[ -n "$ranges" ] || fail "no code of '$name' is mapped"
+	for range in $ranges; do
+		dd if="/proc/$pid/mem" bs=4096 skip=$((0x${range%-*} / 4096)) \
+			count=$(((0x${range#*-} - 0x${range%-*}) / 4096)) status=none
+	done | sha256sum
+}
+
+# bytes_at ADDRESS COUNT: in the program's memory, as "f3 0f 1e fa".
+bytes_at()
+{
+	dd if="/proc/$pid/mem" iflag=skip_bytes,count_bytes skip=$(($1)) count="$2" status=none |
+		od -An -tx1 | tr -s ' \n' ' ' | sed 's/^ //; s/ $//'
+}
+
+# old_address FUNCTION, new_address FUNCTION: as `suture status` tells them.
+old_address() { suture status -p "$pid" | sed -n "s/^ *$1 in .*: \\(0x[0-9a-f]*\\) -> .*/\\1/p"; }
+new_address() { suture status -p "$pid" | sed -n "s/^ *$1 in .* -> \\(0x[0-9a-f]*\\)\$/\\1/p"; }
+
+# make_built FILE: build it from a copy of the tree, which stays clean, as a release's is.
+make_built()
+{
+	cp -a tree built
+	make -s -C built "$1"
+	cp "built/$1" .
+	rm -rf built
+	program_name=$1
+}
+
+# library NAME [FLAG...] < SOURCE: as `program`, for a shared library NAME.so.
+library()
+{
+	local name=$1
+	shift
+	mkdir -p tree
+	cp "$cases/target.h" tree/
+	cat > "tree/$name.c"
+	cat > tree/Makefile <<-END
+		CFLAGS = -O2 -g -fPIC $*
+		CC = ${CC:-gcc}
+		objects = \$(patsubst %.c,%.o,\$(sort \$(wildcard *.c)))
+		$name.so: \$(objects); \$(CC) \$(CFLAGS) -shared -Wl,--build-id,-soname,\$@ -o \$@ \$(objects)
+		\$(objects): \$(wildcard *.h)
+	END
+	make_built "$name.so"
+}
+
+# user NAME [FLAG...] < SOURCE: a program that is not in the tree; ./x.so among the flags is found.
+user()
+{
+	local name=$1
+	shift
+	cat > "$name.user.c"
+	"${CC:-gcc}" -O2 -g -I "$cases" -o "$name" "$name.user.c" "$@" -Wl,-rpath,"$PWD"
+}
+
+# program_cxx NAME [FLAG...] < SOURCE: as `program`, in C++, from NAME.cc.
+program_cxx()
+{
+	local name=$1
+	shift
+	need "${CXX:-g++}"
+	mkdir -p tree
+	cp "$cases/target.h" tree/
+	cat > "tree/$name.cc"
+	cat > tree/Makefile <<-END
+		CXXFLAGS = -O2 -g $*
+		CXX = ${CXX:-g++}
+		objects = \$(patsubst %.cc,%.o,\$(sort \$(wildcard *.cc)))
+		$name: \$(objects); \$(CXX) \$(CXXFLAGS) -Wl,--build-id -o \$@ \$(objects)
+		\$(objects): \$(wildcard *.h)
+	END
+	make_built "$name"
+}
+
+# variant [FLAG...]: the same program for each way to compile and link. Its patch uses much of what
+# code refers to: a static function, static data, a static local, a table, strings, a constant in
+# memory, libc. variant_program leaves it running, with fix.sut built.
+variant_program()
+{
+	program counter "$@" <<-'END'
+		#include "target.h"
+		static int calls;
+		static const char *const words[] = { "zero", "one", "two", "three" };
+		NOIPA static int scale(int x, int y) { return x * 10 + y; }
+		NOIPA int answer(int x, char *text, size_t size)
+		{
+			static int turns;
+			turns++;
+			snprintf(text, size, "%s %.2f %s", words[x & 3], x * 0.25,
+				 turns == calls ? "kept" : "LOST");
+			return scale(1, x);
+		}
+		int main(void)
+		{
+			char text[64];
+			for (;; turn()) {
+				calls++;
+				int value = answer(calls % 4, text, sizeof(text));
+				printf("answer %d %s\n", value, text);
+			}
+		}
+	END
+	start ./counter
+	change counter.c 's/scale\(1, x\)/scale(2, x)/; s/"%s %.2f/"new %s %.2f/'
+	build_patch fix
+}
+variant()
+{
+	variant_program "$@"
+	there_and_back 'answer 23 new three 0.75 kept' 'answer 13 three 0.75 kept'
+	lacks "$output" LOST
+}
+
+# counter_program [FLAG...]: "answer 1" on each line; counter_fix builds the patch to "answer 2".
+counter_program()
+{
+	program counter "$@" <<-'END'
+		#include "target.h"
+		NOIPA int answer(void) { return 1; }
+		int main(void) { for (;; turn()) printf("answer %d\n", answer()); }
+	END
+}
+counter_fix()
+{
+	change counter.c 's/return 1/return 2/'
+	build_patch fix "$@"
+}
+
+# at PID OUTPUT: what runs, apply, now_prints and the like mean from now on.
+at() { pid=$1 output=$2; }
