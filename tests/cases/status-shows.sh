@@ -22,8 +22,16 @@ status 0 suture status
 contains out "$pid (counter): 1 patch"
 # What another tool writes over an entry is seen, and not undone.
 address=$(old_address answer)
-printf '\xcc' | dd of="/proc/$pid/mem" bs=1 seek=$((address)) conv=notrunc status=none &&
-	kill -STOP "$pid" || true
-suture status -p "$pid" > out
+first=$(bytes_at "$address" 1)
+poke() { printf "\\x$1" | dd of="/proc/$pid/mem" bs=1 seek=$((address)) conv=notrunc status=none; }
+is_stopped() { grep -q '^State:[[:space:]]*T' "/proc/$pid/status"; }
+kill -STOP "$pid"
+wait_until 'the stop' is_stopped
+poke cc
+status 0 suture status -p "$pid"
 contains out BYPASSED
-status 4 suture revert fix -p "$pid" --timeout 100ms
+unchanged_by status 4 suture revert fix -p "$pid" --timeout 100ms
+poke "$first"
+kill -CONT "$pid"
+revert fix
+now_prints 'answer 1' 'answer 2'
