@@ -565,6 +565,7 @@ void side_deinit(struct side *side)
 {
 	vec_deinit(&side->atoms);
 	vec_deinit(&side->frames);
+	hashmap_free(side->noreturn);
 }
 
 /* ---- questions ------------------------------------------------------------------------------ */

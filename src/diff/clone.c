@@ -321,6 +321,18 @@ static struct object_symbol *function_target(struct clone *clone, struct atom *f
 	return old_one(clone, target->twin, reference, ret_bias);
 }
 
+// Unnamed and writable: what compilers put there are constants that hold addresses (initialisers of
+// local arrays by gcc, pointers for exception tables by clang); a variable has a name. In assembly,
+// which leaves no compiler's name in the object, it may be anything.
+static bool is_unnamed_state(const struct atom *target)
+{
+	if (target->symbol || (target->kind != ATOM_DATA && target->kind != ATOM_TLS))
+		return false;
+	size_t count;
+	object_relocations_in(target->section, target->start, target->start + target->size, &count);
+	return target->kind == ATOM_TLS || count == 0 || !target->side->object->compiler;
+}
+
 static struct object_symbol *data_target(struct clone *clone, struct atom *from,
 					 const struct reference *reference, int64_t *ret_bias)
 {
@@ -335,10 +347,7 @@ static struct object_symbol *data_target(struct clone *clone, struct atom *from,
 			return undefined(clone, target->symbol);
 		}
 	}
-	// Unnamed and writable is state that cannot be told from a copy of it; but the pointers that
-	// exception tables go through (clang puts them into .data) are constants.
-	if (!target->symbol && (target->kind == ATOM_DATA || target->kind == ATOM_TLS) &&
-	    !section_is_exception_table(from->section))
+	if (is_unnamed_state(target))
 		findings_add(clone->findings, FINDING_KIND_SECTION_UNKNOWN, target->section->name,
 			     "'%s' refers to writable data without a name at 0x%" PRIx64,
 			     atom_describe(from), target->start);

@@ -111,6 +111,7 @@ struct side {
 	struct section_info *sections; // by object_section.index
 	struct atom **symbol_atoms;    // by object_symbol.index
 	VEC(struct frame) frames;      // of .eh_frame, by position
+	struct hashmap *noreturn;      // callees that do not come back; NULL: nobody asked
 };
 
 /* ---- name.c: what a name says --------------------------------------------------------------- */
