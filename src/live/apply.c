@@ -11,8 +11,8 @@ struct error *error_if_gone(const struct process *process, struct error *error)
 {
 	if (!error || error->kind == ERROR_KIND_NOT_FOUND || process_alive(process))
 		return error;
-	struct error *gone = error_new(ERROR_KIND_NOT_FOUND, "process %d (%s) is gone", process->pid,
-				       process->name);
+	struct error *gone = error_new(ERROR_KIND_NOT_FOUND, "process %d (%s) is gone",
+				       process->pid, process->name);
 	error_free(error);
 	return gone;
 }
@@ -28,15 +28,14 @@ static void apply_ranges(const struct look *look, struct range_list *ranges)
 			revert_ranges(detour->below, ranges);
 			continue;
 		}
-		vec_push(&ranges->list, (struct named_range){ detour->address,
-							      detour->address + detour->size,
-							      function->name });
+		vec_push(&ranges->list,
+			 (struct named_range){detour->address, detour->address + detour->size,
+					      function->name});
 		for (size_t p = 0; p < function->parts.count; p++) {
 			uint64_t start = bias + function->parts.items[p].address;
 			vec_push(&ranges->list,
-				 (struct named_range){ start,
-						       start + function->parts.items[p].size,
-						       function->name });
+				 (struct named_range){start, start + function->parts.items[p].size,
+						      function->name});
 		}
 	}
 	for (size_t i = 0; i < look->replaced.count; i++)
@@ -77,7 +76,7 @@ static struct record *find_kept(struct linked *linked, const struct look *look)
 
 static struct error *flip_in(struct session *session, struct look *look, struct record *record)
 {
-	struct range_list ranges = { 0 };
+	struct range_list ranges = {0};
 	apply_ranges(look, &ranges);
 	progress_report(session->options->progress, "switching", 0, 0);
 	struct error *error = transition_prefault(session->process, record);
@@ -136,9 +135,10 @@ static struct error *check_name(const struct look *look, bool *ret_already)
 			      sizeof(same->body.digest)) == 0;
 	if (*ret_already || look->patch->replaces_all)
 		return NULL;
-	return error_new(ERROR_KIND_CONFLICT,
-			 "process %d (%s) runs another patch with the name \"%s\"; revert that first",
-			 look->process->pid, look->process->name, look->patch->name);
+	return error_new(
+		ERROR_KIND_CONFLICT,
+		"process %d (%s) runs another patch with the name \"%s\"; revert that first",
+		look->process->pid, look->process->name, look->patch->name);
 }
 
 static struct error *is_applied(struct process *process, const struct patch *patch, bool *ret)
@@ -147,7 +147,7 @@ static struct error *is_applied(struct process *process, const struct patch *pat
 	_cleanup_registry_ struct registry *registry = NULL;
 	TRY(process_space_read(process, &space));
 	TRY(registry_read(process, space, &registry));
-	const struct look look = { .process = process, .patch = patch, .registry = registry };
+	const struct look look = {.process = process, .patch = patch, .registry = registry};
 	return check_name(&look, ret);
 }
 

@@ -83,7 +83,7 @@ static void claims_read(const struct image *image, struct claims *claims)
 		// length, CIE, pc_begin pcrel sdata4, pc_range
 		if (bytes && fde + 8 + (uint64_t)(int32_t)load_u32(bytes + 8) == start)
 			end = start + load_u32(bytes + 12);
-		vec_push(&claims->list, (struct claim){ start, end });
+		vec_push(&claims->list, (struct claim){start, end});
 	}
 }
 
@@ -218,7 +218,8 @@ static bool table_leads_into(const struct image *image, const uint8_t *bytes, si
 			const uint8_t *distance = image_bytes(image, row, 4);
 			if (!distance)
 				break;
-			uint64_t target = instruction.target + (uint64_t)(int32_t)load_u32(distance);
+			uint64_t target =
+				instruction.target + (uint64_t)(int32_t)load_u32(distance);
 			// The end of this table, as far as this function goes.
 			if (target < address || target >= address + size)
 				break;
@@ -243,21 +244,22 @@ static struct error *plan_take(struct detour_plan *plan, uint64_t jump, size_t c
 
 	plan->take = end - jump < covered ? end - jump : covered;
 	plan->limit = end - jump;
-	uint64_t last = last_branch_into(arch, plan->bytes, plan->size, address, low, high,
-					 &indirect);
+	uint64_t last =
+		last_branch_into(arch, plan->bytes, plan->size, address, low, high, &indirect);
 	if (last > jump + plan->take)
 		plan->take = last - jump;
 	if (plan->take > ARCH_MOVED_MAX)
-		return error_new(ERROR_KIND_UNSUPPORTED,
-				 "function \"%s\" branches back into its first %zu bytes, where the "
-				 "jump has to stand; change a caller instead",
-				 plan->function->name, (size_t)(high - address));
+		return error_new(
+			ERROR_KIND_UNSUPPORTED,
+			"function \"%s\" branches back into its first %zu bytes, where the "
+			"jump has to stand; change a caller instead",
+			plan->function->name, (size_t)(high - address));
 	for (size_t i = 0; i < plan->function->parts.count; i++) {
 		const struct patch_range *part = &plan->function->parts.items[i];
 		const uint8_t *bytes = image_bytes(image, part->address, part->size);
 		bool ignored;
-		if (bytes && last_branch_into(arch, bytes, part->size, part->address, low, high,
-					      &ignored))
+		if (bytes &&
+		    last_branch_into(arch, bytes, part->size, part->address, low, high, &ignored))
 			return error_new(ERROR_KIND_UNSUPPORTED,
 					 "the cold part of function \"%s\" branches into its first "
 					 "%zu bytes, where the jump has to stand; change a caller "
@@ -308,8 +310,8 @@ static bool ends_closed(const struct detour_plan *plan)
 static void set_original(const struct detour_plan *plan, uint64_t address, size_t size, uint8_t *to)
 {
 	// Both the function and the filling around it were read from the file before.
-	const uint8_t *bytes = image_bytes(plan->module->image,
-					   address - plan->module->module->bias, size);
+	const uint8_t *bytes =
+		image_bytes(plan->module->image, address - plan->module->module->bias, size);
 	if (bytes)
 		memcpy(to, bytes, size);
 }
@@ -416,8 +418,8 @@ static struct error *plan_over_patch(struct detour_plan *plan)
 	if (plan->jump < plan->address || plan->jump >= end) {
 		for (uint32_t w = 0; w < record->body.write_count && !plan->entry; w++) {
 			const struct record_write *write = &record->writes[w];
-			if (write->size == arch->short_jump_size && write->address >= plan->address &&
-			    write->address < end)
+			if (write->size == arch->short_jump_size &&
+			    write->address >= plan->address && write->address < end)
 				plan->entry = plan->code = write->address;
 		}
 		plan->entry_size = arch->short_jump_size;
@@ -458,7 +460,7 @@ struct error *detour_plan_make(struct look *look, const struct live_module *modu
 		return NULL;
 	}
 
-	struct claims claims = { 0 };
+	struct claims claims = {0};
 	claims_read(image, &claims);
 	struct arch_instruction first;
 	uint64_t body = start;
@@ -476,14 +478,15 @@ struct error *detour_plan_make(struct look *look, const struct live_module *modu
 		return error;
 	if (!done)
 		return crosses_page(body, arch->jump_size) &&
-				       body + arch->jump_size <= start + plan.size ?
-			       error_new(ERROR_KIND_UNSUPPORTED,
+				       body + arch->jump_size <= start + plan.size
+			       ? error_new(
+					 ERROR_KIND_UNSUPPORTED,
 					 "function \"%s\" begins %zu bytes before the end of a page, "
 					 "where a jump cannot be written at one go; change a caller "
 					 "instead",
-					 function->name,
-					 (size_t)(LIVE_PAGE - body % LIVE_PAGE)) :
-			       too_short(&plan, "there is no filling around it that nothing claims");
+					 function->name, (size_t)(LIVE_PAGE - body % LIVE_PAGE))
+			       : too_short(&plan,
+					   "there is no filling around it that nothing claims");
 	*ret = plan;
 	return NULL;
 }

@@ -48,7 +48,7 @@ struct meaning {
 	enum patch_symbol_kind kind;
 	const char *name;
 	uint64_t value; /* external: address */
-	uint64_t size;	/* of imported data, 0: not known */
+	uint64_t size;  /* of imported data, 0: not known */
 	bool external, is_function, is_constant, is_got, is_absolute;
 	bool is_tls, has_tls_offset, has_tls_pair, has_descriptor;
 	int64_t tls_offset;
@@ -66,9 +66,9 @@ struct pieces {
 struct link_state {
 	struct placed *sections; /* by section->index */
 	struct meaning *symbols; /* by symbol->index */
-	struct pieces *pieces;	 /* by detour */
+	struct pieces *pieces;   /* by detour */
 	uint64_t sizes[PARTS];
-	uint64_t slots_start;	/* in the read-only part: the patch's own GOT */
+	uint64_t slots_start;     /* in the read-only part: the patch's own GOT */
 	uint64_t tls_module_slot; /* the pair {module, 0}, 0: none */
 	uint64_t tls_module;
 	uint64_t data_objects; /* unwinders' memory in the data part */
@@ -151,8 +151,10 @@ static struct error *resolve_target(const struct linked *linked, const struct pa
 {
 	const struct live_module *module = look_module(linked->look, parsed->module);
 	if (!module)
-		return error_new(ERROR_KIND_INPUT, "symbol \"%s\" is of a module that the patch "
-				 "does not list", symbol->name);
+		return error_new(ERROR_KIND_INPUT,
+				 "symbol \"%s\" is of a module that the patch "
+				 "does not list",
+				 symbol->name);
 	if (symbol->type == STT_TLS)
 		return resolve_target_tls(module, symbol, meaning);
 	meaning->value = module->module->bias + symbol->value;
@@ -162,7 +164,8 @@ static struct error *resolve_target(const struct linked *linked, const struct pa
 	    !scope_ifunc(module->scope, meaning->value, &meaning->value))
 		return error_new(ERROR_KIND_UNSUPPORTED,
 				 "the patch needs \"%s\", an ifunc that nothing in the process has "
-				 "resolved", parsed->name);
+				 "resolved",
+				 parsed->name);
 	return NULL;
 }
 
@@ -212,7 +215,8 @@ static struct error *resolve(const struct linked *linked, const struct object_sy
 	meaning->kind = parsed.kind;
 	if (parsed.name)
 		meaning->name = parsed.name;
-	meaning->external = parsed.kind == PATCH_SYMBOL_TARGET || parsed.kind == PATCH_SYMBOL_IMPORT;
+	meaning->external =
+		parsed.kind == PATCH_SYMBOL_TARGET || parsed.kind == PATCH_SYMBOL_IMPORT;
 	switch (parsed.kind) {
 	case PATCH_SYMBOL_TARGET:
 		return resolve_target(linked, &parsed, symbol, meaning);
@@ -222,11 +226,13 @@ static struct error *resolve(const struct linked *linked, const struct object_sy
 		meaning->is_absolute = true;
 		return NULL;
 	case PATCH_SYMBOL_DEFINED:
-		if (!symbol->section || state_of(linked)->sections[symbol->section->index].part ==
-						PART_NONE)
-			return error_new(ERROR_KIND_INPUT,
-					 "the patch refers to \"%s\", which is in no part of it that "
-					 "is loaded", symbol->name);
+		if (!symbol->section ||
+		    state_of(linked)->sections[symbol->section->index].part == PART_NONE)
+			return error_new(
+				ERROR_KIND_INPUT,
+				"the patch refers to \"%s\", which is in no part of it that "
+				"is loaded",
+				symbol->name);
 		return NULL;
 	}
 	return NULL;
@@ -273,12 +279,15 @@ static struct error *place_sections(struct linked *linked)
 		if (part == PART_NONE)
 			continue;
 		if (section->flags & SHF_TLS)
-			return error_new(ERROR_KIND_UNSUPPORTED,
-					 "the patch has a new thread-local variable (section \"%s\"), "
-					 "for which running threads have no room", section->name);
+			return error_new(
+				ERROR_KIND_UNSUPPORTED,
+				"the patch has a new thread-local variable (section \"%s\"), "
+				"for which running threads have no room",
+				section->name);
 		if (section->align > LIVE_PAGE || (section->align & (section->align - 1)) ||
 		    section->size > 1ul << 30)
-			return error_new(ERROR_KIND_INPUT, "section \"%s\" of the patch has an "
+			return error_new(ERROR_KIND_INPUT,
+					 "section \"%s\" of the patch has an "
 					 "alignment of %" PRIu64 " and %" PRIu64 " bytes",
 					 section->name, section->align, section->size);
 		bool frames = string_equal(section->name, ".eh_frame");
@@ -313,8 +322,8 @@ static void reserve_veneer(struct link_state *state, struct meaning *meaning)
 static struct error *no_tls(const struct meaning *meaning, const char *what)
 {
 	return error_new(ERROR_KIND_UNSUPPORTED,
-			 "nothing in the process tells %s of the thread-local variable \"%s\"", what,
-			 meaning->name);
+			 "nothing in the process tells %s of the thread-local variable \"%s\"",
+			 what, meaning->name);
 }
 
 /** What a relocation needs beside its field. */
@@ -326,12 +335,15 @@ static struct error *plan_relocation(struct linked *linked, const struct object_
 		linked->look->patch->object->arch->relocation(relocation->type);
 	struct meaning *meaning;
 	if (!row || row->kind == RELOCATION_DYNAMIC)
-		return error_new(ERROR_KIND_INPUT, "relocation type %u at %s+0x%" PRIx64
+		return error_new(ERROR_KIND_INPUT,
+				 "relocation type %u at %s+0x%" PRIx64
 				 " of the patch is not one of objects",
 				 relocation->type, section->name, relocation->offset);
 	if (!range_within(relocation->offset, row->size, section->size))
-		return error_new(ERROR_KIND_INPUT, "a relocation at %s+0x%" PRIx64 " of the patch "
-				 "lies outside its section", section->name, relocation->offset);
+		return error_new(ERROR_KIND_INPUT,
+				 "a relocation at %s+0x%" PRIx64 " of the patch "
+				 "lies outside its section",
+				 section->name, relocation->offset);
 	// The symbol of a local-dynamic pair is any of the module's.
 	if (row->kind == RELOCATION_NONE || row->kind == RELOCATION_TLS_DESC_CALL)
 		return NULL;
@@ -350,11 +362,13 @@ static struct error *plan_relocation(struct linked *linked, const struct object_
 		// As a program at fixed addresses has it for functions that it only points at.
 		if (meaning->external && meaning->is_function && row->size == 4)
 			reserve_veneer(state, meaning);
-		if (meaning->kind == PATCH_SYMBOL_IMPORT && !meaning->is_function && row->size == 4) {
+		if (meaning->kind == PATCH_SYMBOL_IMPORT && !meaning->is_function &&
+		    row->size == 4) {
 			reserve_slots(state, &meaning->got_slot, 1);
-			if (meaning->is_constant && meaning->size && meaning->size <= CONSTANT_MAX &&
-			    !meaning->constant)
-				meaning->constant = reserve(state, PART_READONLY, meaning->size, 16);
+			if (meaning->is_constant && meaning->size &&
+			    meaning->size <= CONSTANT_MAX && !meaning->constant)
+				meaning->constant =
+					reserve(state, PART_READONLY, meaning->size, 16);
 		}
 		break;
 	case RELOCATION_CALL:
@@ -404,9 +418,9 @@ static struct error *plan_relocations(struct linked *linked)
 		if (!section_is_loaded(section))
 			continue;
 		for (size_t r = 0; r < section->relocations.count; r++)
-			TRY(error_prefix(plan_relocation(linked, section,
-							 &section->relocations.items[r]),
-					 "patch \"%s\"", linked->look->patch->name));
+			TRY(error_prefix(
+				plan_relocation(linked, section, &section->relocations.items[r]),
+				"patch \"%s\"", linked->look->patch->name));
 	}
 	return NULL;
 }
@@ -450,28 +464,27 @@ static void record_detour(struct linked *linked, size_t index, bool replaced)
 	const struct arch *arch = look->patch->object->arch;
 	struct record_builder *record = &linked->record;
 	bool takes_out = !detour->function->new_symbol;
-	struct record_write jump = { .address = detour->jump, .size = arch->jump_size };
+	struct record_write jump = {.address = detour->jump, .size = arch->jump_size};
 
 	memcpy(jump.before, detour->below ? detour->below_write->after : detour->jump_original,
 	       jump.size);
 	memcpy(jump.original, detour->below && !replaced ? jump.before : detour->jump_original,
 	       jump.size);
-	set_jump(linked, jump.transit, jump.size, jump.address,
-		 text_address(linked, pieces->stub));
+	set_jump(linked, jump.transit, jump.size, jump.address, text_address(linked, pieces->stub));
 	if (takes_out) {
 		memcpy(jump.after, jump.original, jump.size);
 		memcpy(jump.transit_back, jump.original, jump.size);
 	} else {
 		set_jump(linked, jump.after, jump.size, jump.address, new_address(linked, detour));
 		set_jump(linked, jump.transit_back, jump.size, jump.address,
-			 text_address(linked, detour->below && replaced ? pieces->back_stub :
-									  pieces->stub));
+			 text_address(linked, detour->below && replaced ? pieces->back_stub
+									: pieces->stub));
 	}
 	// Filling first, the entry that leads to it second; the way out goes in reverse.
 	uint32_t write = (uint32_t)record->writes.count;
 	vec_push(&record->writes, jump);
 	if (detour->entry) {
-		struct record_write entry = { .address = detour->entry, .size = detour->entry_size };
+		struct record_write entry = {.address = detour->entry, .size = detour->entry_size};
 		arch->jump_write(entry.transit, entry.size, detour->entry, detour->jump);
 		memcpy(entry.after, takes_out ? detour->entry_original : entry.transit, entry.size);
 		memcpy(entry.transit_back, entry.after, entry.size);
@@ -509,7 +522,7 @@ static void make_record(struct linked *linked)
 	const struct look *look = linked->look;
 	struct record_builder *record = &linked->record;
 	record_builder_deinit(record);
-	*record = (struct record_builder){ 0 };
+	*record = (struct record_builder){0};
 	record->body.name = record_builder_string(record, look->patch->name);
 	record->body.tool_version = record_builder_string(record, SUTURE_VERSION);
 	memcpy(record->body.digest, look->patch->digest.bytes, sizeof(record->body.digest));
@@ -526,8 +539,8 @@ static void make_record(struct linked *linked)
 		vec_push(&record->bases, record_builder_string(record, look->patch->bases[i]));
 	for (size_t i = 0; i < look->replaced.count; i++)
 		vec_push(&record->replaced,
-			 (struct record_replaced){ look->replaced.items[i]->address,
-						   look->replaced.items[i]->body.sequence });
+			 (struct record_replaced){look->replaced.items[i]->address,
+						  look->replaced.items[i]->body.sequence});
 	for (size_t i = 0; i < linked->unwinder_count; i++)
 		vec_push(&record->unwinders,
 			 (struct record_unwinder){
@@ -623,12 +636,13 @@ struct error *link_find_place(struct linked *linked, const struct process_space 
 			limit = 1ul << 31;
 	}
 	// A free page on both sides, so that the kernel does not merge a neighbour into the mapping.
-	uint64_t place = process_space_find_room(space, start, end,
-						 look->patch->object->arch->jump_reach,
-						 linked->size + 2 * LIVE_PAGE, limit);
+	uint64_t place =
+		process_space_find_room(space, start, end, look->patch->object->arch->jump_reach,
+					linked->size + 2 * LIVE_PAGE, limit);
 	if (!place)
 		return error_new(ERROR_KIND_UNSUPPORTED,
-				 "no room of %" PRIu64 " bytes within reach of \"%s\" at 0x%" PRIx64,
+				 "no room of %" PRIu64
+				 " bytes within reach of \"%s\" at 0x%" PRIx64,
 				 linked->size, look->modules.items[0].module->name, start);
 	*ret = place + LIVE_PAGE;
 	return NULL;
@@ -667,15 +681,15 @@ static struct error *write_detour(struct linked *linked, size_t index)
 	     !arch->stub_write(text + pieces->back_stub, back, word, old, new_code, &size)))
 		return error_new(ERROR_KIND_UNSUPPORTED,
 				 "the patch at 0x%" PRIx64 " is out of reach of function \"%s\" at "
-				 "0x%" PRIx64, linked->base, detour->function->name,
-				 detour->address);
+				 "0x%" PRIx64,
+				 linked->base, detour->function->name, detour->address);
 	uint8_t jump[ARCH_JUMP_MAX];
 	if (!arch->jump_write(jump, arch->jump_size, detour->jump, stub) ||
 	    !arch->jump_write(jump, arch->jump_size, detour->jump, new_code))
 		return error_new(ERROR_KIND_UNSUPPORTED,
 				 "function \"%s\" at 0x%" PRIx64 " is out of reach of the patch at "
-				 "0x%" PRIx64, detour->function->name, detour->address,
-				 linked->base);
+				 "0x%" PRIx64,
+				 detour->function->name, detour->address, linked->base);
 	return NULL;
 }
 
@@ -814,12 +828,12 @@ static struct error *relocate(struct linked *linked, const struct object_section
 	if (meaning->kind == PATCH_SYMBOL_IMPORT && !meaning->is_function &&
 	    !arch_relocation_fits(row, value))
 		return error_new(ERROR_KIND_UNSUPPORTED,
-				 "\"%s\" at 0x%" PRIx64 ", a variable of another module that \"%s\" "
+				 "\"%s\" at 0x%" PRIx64
+				 ", a variable of another module that \"%s\" "
 				 "did not use before, is out of reach of %s at %s+0x%" PRIx64
 				 "; reach it through a function",
-				 meaning->name, meaning->value,
-				 first_module(linked)->module->name, row->name, section->name,
-				 relocation->offset);
+				 meaning->name, meaning->value, first_module(linked)->module->name,
+				 row->name, section->name, relocation->offset);
 	return error_prefix(arch_relocation_write(arch, row, field, value),
 			    "%s against \"%s\" at %s+0x%" PRIx64, row->name,
 			    meaning->name ? meaning->name : symbol->name, section->name,

@@ -25,16 +25,17 @@ static bool named_in(const char *const *names, size_t count, const char *name)
 
 static struct error *find_module(struct look *look, const struct patch_module *patch_module)
 {
-	struct live_module module = { .patch_module = patch_module };
+	struct live_module module = {.patch_module = patch_module};
 	for (size_t i = 0; i < look->space->modules.count; i++) {
 		const struct process_module *candidate = &look->space->modules.items[i];
 		if (!build_id_equal(&candidate->build_id, &patch_module->build_id))
 			continue;
 		if (module.module)
-			return error_new(ERROR_KIND_UNSUPPORTED,
-					 "process %d maps \"%s\" twice (dlmopen?), and a patch goes "
-					 "into one of them only",
-					 look->process->pid, candidate->name);
+			return error_new(
+				ERROR_KIND_UNSUPPORTED,
+				"process %d maps \"%s\" twice (dlmopen?), and a patch goes "
+				"into one of them only",
+				look->process->pid, candidate->name);
 		module.module = candidate;
 	}
 	char text[129];
@@ -54,7 +55,7 @@ static struct error *find_module(struct look *look, const struct patch_module *p
 				 "the file of \"%s\" in process %d has build ID %s, its memory %s",
 				 placed->module->name, look->process->pid,
 				 build_id_format(&placed->image->build_id, text),
-				 build_id_format(&patch_module->build_id, (char[129]){ 0 }));
+				 build_id_format(&patch_module->build_id, (char[129]){0}));
 	if (placed->image->arch != look->patch->object->arch)
 		return error_new(ERROR_KIND_MISMATCH, "the patch is for %s, \"%s\" is for %s",
 				 look->patch->object->arch->name, placed->module->name,
@@ -76,10 +77,11 @@ static struct error *refuse_coroutines(struct look *look)
 	for (size_t i = 0; i < look->modules.count; i++) {
 		const char *name = scope_coroutine_import(look->modules.items[i].scope);
 		if (name)
-			return error_new(ERROR_KIND_UNSUPPORTED,
-					 "process %d (%s) uses %s(): it has stacks that are not its "
-					 "threads', where old code may wait unseen",
-					 look->process->pid, look->process->name, name);
+			return error_new(
+				ERROR_KIND_UNSUPPORTED,
+				"process %d (%s) uses %s(): it has stacks that are not its "
+				"threads', where old code may wait unseen",
+				look->process->pid, look->process->name, name);
 	}
 	return NULL;
 }
@@ -87,7 +89,8 @@ static struct error *refuse_coroutines(struct look *look)
 /* ---- old code in memory ------------------------------------------------------------------- */
 
 /** What the file's @bytes for @address become by the patches that stand. */
-static void overlay_patches(const struct look *look, uint64_t address, uint8_t *bytes, uint64_t size)
+static void overlay_patches(const struct look *look, uint64_t address, uint8_t *bytes,
+			    uint64_t size)
 {
 	for (size_t r = 0; r < look->registry->records.count; r++) {
 		const struct record *record = look->registry->records.items[r];
@@ -109,7 +112,7 @@ static struct error *tell_difference(const struct look *look, const char *name, 
 	uint64_t at = 0;
 	while (at < size && expected[at] == found[at])
 		at++;
-	struct arch_instruction instruction = { 0 };
+	struct arch_instruction instruction = {0};
 	// What was written over a short function goes on behind it.
 	uint8_t window[16];
 	size_t got = process_memory_read_some(look->process, address + at, window, sizeof(window));
@@ -130,9 +133,8 @@ static struct error *tell_difference(const struct look *look, const char *name, 
 		advice = "take out what hooks the function first";
 	}
 	arch->format(window, got, address + at, text, sizeof(text));
-	return error_new(ERROR_KIND_MISMATCH,
-			 "\"%s\"+0x%" PRIx64 " in process %d %s: \"%s\"; %s", name, at,
-			 look->process->pid, what, text, advice);
+	return error_new(ERROR_KIND_MISMATCH, "\"%s\"+0x%" PRIx64 " in process %d %s: \"%s\"; %s",
+			 name, at, look->process->pid, what, text, advice);
 }
 
 static struct error *verify_range(const struct look *look, const struct live_module *module,
@@ -143,7 +145,8 @@ static struct error *verify_range(const struct look *look, const struct live_mod
 	if (!bytes || size == 0 || size > 1ul << 28)
 		return error_new(ERROR_KIND_MISMATCH,
 				 "\"%s\" has no %" PRIu64 " bytes of code at 0x%" PRIx64
-				 " for \"%s\"", module->module->name, size, file_address, name);
+				 " for \"%s\"",
+				 module->module->name, size, file_address, name);
 	struct digest found = digest_bytes(bytes, size);
 	if (!digest_equal(&found, digest))
 		return error_new(ERROR_KIND_MISMATCH,
@@ -153,7 +156,8 @@ static struct error *verify_range(const struct look *look, const struct live_mod
 	uint64_t address = module->module->bias + file_address;
 	_cleanup_free_ uint8_t *memory = xmalloc(size);
 	_cleanup_free_ uint8_t *expected = xmemdup(bytes, size);
-	TRY(error_prefix(process_memory_read(look->process, address, memory, size), "\"%s\"", name));
+	TRY(error_prefix(process_memory_read(look->process, address, memory, size), "\"%s\"",
+			 name));
 	overlay_patches(look, address, expected, size);
 	if (memcmp(memory, expected, size) != 0)
 		return tell_difference(look, name, address, expected, memory, size);
@@ -212,10 +216,11 @@ static struct error *check_below(const struct look *look, const struct detour_pl
 	const char *name = record_string(plan->below, plan->below->body.name);
 	if (named_in(look->patch->bases, look->patch->base_count, name))
 		return NULL;
-	return error_new(ERROR_KIND_CONFLICT,
-			 "function \"%s\" of process %d was replaced by patch \"%s\" already; revert "
-			 "that, or build this one with --base or as a replacement",
-			 plan->function->name, look->process->pid, name);
+	return error_new(
+		ERROR_KIND_CONFLICT,
+		"function \"%s\" of process %d was replaced by patch \"%s\" already; revert "
+		"that, or build this one with --base or as a replacement",
+		plan->function->name, look->process->pid, name);
 }
 
 static bool is_planned(const struct look *look, uint64_t address)
@@ -241,14 +246,15 @@ static struct error *plan_taking_out(struct look *look)
 			if (is_planned(look, old->old_address))
 				continue;
 			if (!module)
-				return error_new(ERROR_KIND_CONFLICT,
-						 "patch \"%s\" changes other modules as well; revert "
-						 "it first",
-						 record_string(record, record->body.name));
+				return error_new(
+					ERROR_KIND_CONFLICT,
+					"patch \"%s\" changes other modules as well; revert "
+					"it first",
+					record_string(record, record->body.name));
 			struct patch_function *function =
 				arena_new(look->arena, struct patch_function);
-			function->name = arena_strdup(look->arena,
-						      record_string(record, old->name));
+			function->name =
+				arena_strdup(look->arena, record_string(record, old->name));
 			function->module = module->patch_module;
 			function->old_address = old->old_address - module->module->bias;
 			function->old_size = old->old_size;
@@ -283,9 +289,10 @@ struct error *look_for_patch(struct process *process, const struct patch *patch,
 		const struct live_module *module = look_module(look, function->module);
 		struct detour_plan plan;
 		if (!module || !function->new_symbol || !function->new_symbol->section)
-			return error_new(ERROR_KIND_INPUT,
-					 "function \"%s\" of the patch has no module or no new code",
-					 function->name);
+			return error_new(
+				ERROR_KIND_INPUT,
+				"function \"%s\" of the patch has no module or no new code",
+				function->name);
 		TRY(verify_function(look, module, function));
 		if (is_planned(look, module->module->bias + function->old_address))
 			return error_new(ERROR_KIND_INPUT, "the patch replaces \"%s\" twice",

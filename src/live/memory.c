@@ -97,7 +97,7 @@ static bool words_point_into(const struct scan *scan, const uint8_t *bytes, size
 static bool thread_points_into(const struct session *session, const struct scan *scan,
 			       const struct process_thread *thread)
 {
-	const struct unwind_range text = { scan->text_start, scan->text_end };
+	const struct unwind_range text = {scan->text_start, scan->text_end};
 	return unwind_thread_may_run(session->unwind, thread, &text, 1, true, NULL) !=
 		       UNWIND_OUTSIDE ||
 	       words_point_into(scan, (const uint8_t *)&thread->registers,
@@ -116,8 +116,8 @@ static bool threads_point_into(const struct session *session, struct scan *scan)
 		if (thread_points_into(session, scan, thread))
 			return true;
 		const uint64_t pieces[2][2] = {
-			{ thread->stack_address, thread->stack_size },
-			{ thread->below_address, thread->below_size },
+			{thread->stack_address, thread->stack_size},
+			{thread->below_address, thread->below_size},
 		};
 		for (size_t p = 0; p < 2; p++) {
 			const struct process_map *map =
@@ -125,8 +125,8 @@ static bool threads_point_into(const struct session *session, struct scan *scan)
 			// What lies below the stack pointer is dead.
 			if (pieces[p][1] && map)
 				vec_push(&scan->stacks.list,
-					 (struct unwind_range){ map->start,
-								pieces[p][0] + pieces[p][1] });
+					 (struct unwind_range){map->start,
+							       pieces[p][0] + pieces[p][1]});
 		}
 	}
 	return false;
@@ -136,10 +136,10 @@ static void read_guard(const struct session *session, struct scan *scan)
 {
 	for (size_t i = 0; i < session->stop->threads.count && !scan->has_guard; i++) {
 		uint64_t thread_pointer = session->stop->threads.items[i].registers.fs_base;
-		scan->has_guard = thread_pointer &&
-				  process_memory_read_some(scan->process,
-							   thread_pointer + POINTER_GUARD,
-							   &scan->guard, 8) == 8;
+		scan->has_guard =
+			thread_pointer &&
+			process_memory_read_some(scan->process, thread_pointer + POINTER_GUARD,
+						 &scan->guard, 8) == 8;
 	}
 }
 
@@ -153,8 +153,8 @@ static uint64_t run_of_pages(const struct scan *scan, uint64_t address, uint64_t
 	uint64_t pages = align_up(end - address + skipped, LIVE_PAGE) / LIVE_PAGE;
 	if (pages > ARRAY_SIZE(entries))
 		pages = ARRAY_SIZE(entries);
-	ssize_t got = scan->pagemap < 0 ? -1 :
-					  pread(scan->pagemap, entries, pages * 8,
+	ssize_t got = scan->pagemap < 0 ? -1
+					: pread(scan->pagemap, entries, pages * 8,
 						(off_t)(address / LIVE_PAGE * 8));
 	*present = true;
 	if (got < 8)
@@ -175,7 +175,8 @@ static void scan_range(struct scan *scan, uint64_t start, uint64_t end)
 		if (size > end - start)
 			size = end - start;
 		if (present) {
-			size_t got = process_memory_read_some(scan->process, start, scan->chunk, size);
+			size_t got =
+				process_memory_read_some(scan->process, start, scan->chunk, size);
 			scan->found = words_point_into(scan, scan->chunk, got);
 			scan->bytes += size;
 		}

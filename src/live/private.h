@@ -20,8 +20,8 @@
 
 enum {
 	LIVE_PAGE = 4096,
-	LIVE_NAME_MAX = 4096,	 /* of any string in a record: C++ names are long */
-	LIVE_WRITE_MAX = 16,	 /* bytes of one write into text */
+	LIVE_NAME_MAX = 4096, /* of any string in a record: C++ names are long */
+	LIVE_WRITE_MAX = 16,  /* bytes of one write into text */
 	LIVE_UNWINDERS_MAX = 4,
 	/* Words for an unwinder's `struct object`: gcc 12 uses 6, gcc 13 and 14 use 8. */
 	LIVE_UNWINDER_OBJECT = 128,
@@ -56,27 +56,28 @@ struct record_head {
 	 * comes next has to finish.
 	 */
 	uint32_t word;
-	uint32_t state;	      /* enum live_state */
-	uint64_t applied_at;  /* CLOCK_REALTIME, seconds */
-	uint32_t registered;  /* bit i: unwinder i knows .eh_frame */
+	uint32_t state;      /* enum live_state */
+	uint64_t applied_at; /* CLOCK_REALTIME, seconds */
+	uint32_t registered; /* bit i: unwinder i knows .eh_frame */
 	uint32_t reserved[3];
 };
 _Static_assert(sizeof(struct record_head) == LIVE_RECORD_HEAD, "the head is 64 bytes");
 
 struct record_body {
-	uint32_t version, body_size; /* LIVE_RECORD_VERSION, sizeof(struct record_body) */
-	uint64_t record_size;	/* of head, body, tables and strings */
-	uint64_t mapping_size;	/* of all three parts */
+	uint32_t version, body_size;     /* LIVE_RECORD_VERSION, sizeof(struct record_body) */
+	uint64_t record_size;            /* of head, body, tables and strings */
+	uint64_t mapping_size;           /* of all three parts */
 	uint64_t text_offset, text_size; /* pages; offsets from the record */
 	uint64_t data_offset, data_size;
 	uint64_t eh_frame, eh_frame_size; /* addresses; 0: none */
-	uint64_t sequence;	/* order of application */
-	uint8_t digest[16];	/* of the patch file */
+	uint64_t sequence;                /* order of application */
+	uint8_t digest[16];               /* of the patch file */
 	uint8_t replaces_all;
 	uint8_t reserved[7];
 	uint32_t name, tool_version; /* offsets in the strings */
 	uint32_t function_count, write_count, replaced_count, base_count, unwinder_count;
-	uint32_t functions, writes, replaced, bases, unwinders; /* offsets of tables from the record */
+	uint32_t functions, writes, replaced, bases,
+		unwinders; /* offsets of tables from the record */
 	uint32_t strings, strings_size;
 	uint32_t reserved2;
 };
@@ -84,7 +85,7 @@ struct record_body {
 struct record_function {
 	uint32_t name, module;
 	uint64_t old_address, old_size, new_address, new_size;
-	uint32_t write;	 /* index of the write that holds the jump to new_address */
+	uint32_t write; /* index of the write that holds the jump to new_address */
 	uint32_t reserved;
 };
 
@@ -153,13 +154,13 @@ const struct record_write *registry_write_at(const struct registry *registry, ui
 /** Set a member of the head in the target and in @record: one aligned store. */
 struct error *record_store_u32(struct process *process, struct record *record, size_t offset,
 			       uint32_t value) MUST_CHECK;
-#define record_store(process, record, member, value)                                             \
-	({                                                                                       \
-		struct error *_e = record_store_u32((process), (record),                         \
-						    offsetof(struct record_head, member), (value)); \
-		if (!_e)                                                                         \
-			(record)->head.member = (value);                                         \
-		_e;                                                                              \
+#define record_store(process, record, member, value)                                         \
+	({                                                                                   \
+		struct error *_e = record_store_u32(                                         \
+			(process), (record), offsetof(struct record_head, member), (value)); \
+		if (!_e)                                                                     \
+			(record)->head.member = (value);                                     \
+		_e;                                                                          \
 	})
 /** Do the record's entries hold what it wrote? */
 bool record_intact(struct process *process, const struct registry *registry,
@@ -167,7 +168,11 @@ bool record_intact(struct process *process, const struct registry *registry,
 
 /** What stands at a write: which of its steps, or RECORD_FOREIGN. */
 enum record_standing {
-	RECORD_BEFORE, RECORD_TRANSIT, RECORD_AFTER, RECORD_TRANSIT_BACK, RECORD_ORIGINAL,
+	RECORD_BEFORE,
+	RECORD_TRANSIT,
+	RECORD_AFTER,
+	RECORD_TRANSIT_BACK,
+	RECORD_ORIGINAL,
 	RECORD_FOREIGN,
 };
 enum record_standing record_write_standing(const struct record_write *write, const uint8_t *bytes);
@@ -206,7 +211,7 @@ struct look {
 	const struct patch *patch; /* NULL for revert */
 	VEC(struct live_module) modules;
 	VEC(struct detour_plan) detours; /* one per patch function, in its order */
-	VEC(struct record *) replaced;	 /* taken out by this patch */
+	VEC(struct record *) replaced;   /* taken out by this patch */
 };
 
 /** Everything that can be known before anything is changed. */
@@ -223,17 +228,17 @@ const struct live_module *look_module(const struct look *look, const struct patc
 struct detour_plan {
 	const struct patch_function *function;
 	const struct live_module *module;
-	uint64_t address, size; /* of the old function in memory */
-	uint8_t *bytes;		/* the old function as its file has it */
-	uint64_t jump;		/* where the jump of jump_size goes */
+	uint64_t address, size;                /* of the old function in memory */
+	uint8_t *bytes;                        /* the old function as its file has it */
+	uint64_t jump;                         /* where the jump of jump_size goes */
 	uint8_t jump_original[LIVE_WRITE_MAX]; /* what the file has there */
-	uint64_t entry;		/* 0, or where the short jump to it goes */
+	uint64_t entry;                        /* 0, or where the short jump to it goes */
 	uint8_t entry_size;
 	uint8_t entry_original[LIVE_WRITE_MAX];
-	uint64_t code;		/* first old instruction below the jump (at the entry, not the pad) */
-	size_t take;		/* at least so many bytes from there are moved */
-	size_t limit;		/* bytes of code from there to the end of the function */
-	bool only_nops;		/* these need not be moved: old code goes on at code + take */
+	uint64_t code;  /* first old instruction below the jump (at the entry, not the pad) */
+	size_t take;    /* at least so many bytes from there are moved */
+	size_t limit;   /* bytes of code from there to the end of the function */
+	bool only_nops; /* these need not be moved: old code goes on at code + take */
 	/* A standing patch has this function: its jump, and where it leads. */
 	struct record *below;
 	const struct record_write *below_write;
@@ -276,8 +281,7 @@ struct error *scope_tls_import(struct scope *scope, const char *name, const char
 			       bool *ret_has_offset, int64_t *ret_offset, bool *ret_has_pair,
 			       uint64_t ret_pair[2]) MUST_CHECK;
 /** Words of the TLS descriptor that the module has for @name or for its own @offset. */
-bool scope_tls_descriptor(struct scope *scope, const char *name, uint64_t offset,
-			  uint64_t ret[2]);
+bool scope_tls_descriptor(struct scope *scope, const char *name, uint64_t offset, uint64_t ret[2]);
 /** The name by which the module or the program makes contexts of its own, or NULL. */
 const char *scope_coroutine_import(struct scope *scope);
 
@@ -291,7 +295,7 @@ struct linked {
 	size_t record_room;
 	uint64_t base, size;
 	uint64_t text_offset, text_size, data_offset, data_size;
-	uint8_t *bytes;	       /* of all three parts */
+	uint8_t *bytes; /* of all three parts */
 	uint64_t eh_frame, eh_frame_size;
 	uint64_t unwinder_objects; /* address */
 	size_t unwinder_count;
@@ -320,7 +324,7 @@ struct session {
 	const struct live_options *options;
 	struct live_outcome *outcome;
 	const struct registry *registry; /* its patches' code is unwound too */
-	const struct record *record;	 /* and this one's, which is being staged; or NULL */
+	const struct record *record;     /* and this one's, which is being staged; or NULL */
 	struct process_space *space, *unwind_space;
 	struct unwind *unwind;
 	struct process_stop *stop;
@@ -355,7 +359,8 @@ struct range_list {
  * Wait until no thread is inside @ranges, then return in a stop. BUSY with the blockers in the
  * outcome; everything runs then.
  */
-struct error *session_stop_outside(struct session *session, const struct range_list *ranges) MUST_CHECK;
+struct error *session_stop_outside(struct session *session,
+				   const struct range_list *ranges) MUST_CHECK;
 
 /* ---- in and out (stage.c, transition.c) ------------------------------------------------------ */
 
@@ -393,7 +398,8 @@ const char *unwinders_describe(struct arena *arena, const struct record *record)
 /* ---- memory (memory.c) ------------------------------------------------------------------------ */
 
 /** Unmap a reverted or staged record when nothing points into it; @ret_kept otherwise. */
-struct error *memory_release(struct session *session, struct record *record, bool *ret_kept) MUST_CHECK;
+struct error *memory_release(struct session *session, struct record *record,
+			     bool *ret_kept) MUST_CHECK;
 /** Try again what earlier calls had to keep. */
 void memory_release_kept(struct session *session, struct registry *registry);
 

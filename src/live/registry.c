@@ -86,7 +86,8 @@ static bool tables_fit(const struct record *record)
 		return false;
 	for (uint32_t i = 0; i < body->function_count; i++) {
 		const struct record_function *function = &record->functions[i];
-		if (!string_fits(record, function->name) || !string_fits(record, function->module) ||
+		if (!string_fits(record, function->name) ||
+		    !string_fits(record, function->module) ||
 		    function->write >= body->write_count || function->old_size >= 1ul << 32 ||
 		    function->new_size >= 1ul << 32)
 			return false;
@@ -172,8 +173,8 @@ struct error *registry_read(struct process *process, const struct process_space 
 		const struct process_map *map = &space->maps.items[i];
 		// A debugger or checkpoint tool may have named it; a file's mapping has an inode.
 		// A tool that died while it staged may have left the record's part executable.
-		if ((map->protection & ~PROT_EXEC) == PROT_READ && !map->shared && map->inode == 0 &&
-		    map->path[0] != '/' && !string_starts_with(map->path, "[v"))
+		if ((map->protection & ~PROT_EXEC) == PROT_READ && !map->shared &&
+		    map->inode == 0 && map->path[0] != '/' && !string_starts_with(map->path, "[v"))
 			walk_map(registry, process, map);
 	}
 	if (registry->records.count)
@@ -252,14 +253,12 @@ enum record_standing record_write_standing(const struct record_write *write, con
 {
 	// A write that changes nothing on one way equals itself there; the steps in force come first.
 	const uint8_t *const steps[] = {
-		[RECORD_BEFORE] = write->before,
-		[RECORD_TRANSIT] = write->transit,
-		[RECORD_AFTER] = write->after,
-		[RECORD_TRANSIT_BACK] = write->transit_back,
+		[RECORD_BEFORE] = write->before,     [RECORD_TRANSIT] = write->transit,
+		[RECORD_AFTER] = write->after,       [RECORD_TRANSIT_BACK] = write->transit_back,
 		[RECORD_ORIGINAL] = write->original,
 	};
-	static const uint8_t order[] = { RECORD_AFTER, RECORD_BEFORE, RECORD_ORIGINAL,
-					 RECORD_TRANSIT, RECORD_TRANSIT_BACK };
+	static const uint8_t order[] = {RECORD_AFTER, RECORD_BEFORE, RECORD_ORIGINAL,
+					RECORD_TRANSIT, RECORD_TRANSIT_BACK};
 	for (size_t i = 0; i < ARRAY_SIZE(order); i++)
 		if (memcmp(steps[order[i]], bytes, write->size) == 0)
 			return (enum record_standing)order[i];
@@ -336,10 +335,10 @@ static size_t record_builder_place(struct record_builder *builder, uint8_t *byte
 {
 	struct record_body *body = &builder->body;
 	size_t at = LIVE_RECORD_HEAD + sizeof(*body);
-#define PLACE(table, number)                                                                  \
-	do {                                                                                  \
-		body->number = (uint32_t)builder->table.count;                                \
-		body->table = table_place(bytes, &at, builder->table.items,                   \
+#define PLACE(table, number)                                                                     \
+	do {                                                                                     \
+		body->number = (uint32_t)builder->table.count;                                   \
+		body->table = table_place(bytes, &at, builder->table.items,                      \
 					  builder->table.count * sizeof(*builder->table.items)); \
 	} while (0)
 	PLACE(functions, function_count);
@@ -368,7 +367,7 @@ void record_builder_finish(struct record_builder *builder, uint64_t address, uin
 	record_builder_place(builder, bytes);
 	memcpy(bytes + LIVE_RECORD_HEAD, &builder->body, sizeof(builder->body));
 
-	struct record_head head = { .self = address, .state = LIVE_STATE_STAGED };
+	struct record_head head = {.self = address, .state = LIVE_STATE_STAGED};
 	memcpy(head.magic, LIVE_RECORD_MAGIC, sizeof(head.magic));
 	struct digest digest = digest_bytes(bytes + LIVE_RECORD_HEAD,
 					    builder->body.record_size - LIVE_RECORD_HEAD);

@@ -33,20 +33,20 @@ void revert_ranges(const struct record *record, struct range_list *ranges)
 	for (uint32_t i = 0; i < record->body.function_count; i++) {
 		const struct record_function *function = &record->functions[i];
 		vec_push(&ranges->list,
-			 (struct named_range){ function->new_address,
-					       function->new_address + function->new_size,
-					       record_string(record, function->name) });
+			 (struct named_range){function->new_address,
+					      function->new_address + function->new_size,
+					      record_string(record, function->name)});
 	}
 	// And everything else of the patch's code, beginning with stubs.
 	uint64_t start = record->address + record->body.text_offset;
-	vec_push(&ranges->list, (struct named_range){ start, start + record->body.text_size,
-						      record_string(record, record->body.name) });
+	vec_push(&ranges->list, (struct named_range){start, start + record->body.text_size,
+						     record_string(record, record->body.name)});
 }
 
 static struct error *revert_record(struct session *session, struct registry *registry,
 				   struct record *record)
 {
-	struct range_list ranges = { 0 };
+	struct range_list ranges = {0};
 	revert_ranges(record, &ranges);
 	struct error *error = transition_prefault(session->process, record);
 	if (!error)

@@ -50,7 +50,7 @@ struct link_object {
 	struct {
 		uint16_t index;
 		const char *name;
-	} *versions;
+	} * versions;
 	size_t version_count;
 	bool versions_read;
 };
@@ -70,8 +70,8 @@ struct scope {
 	const struct process_module *module;
 	const struct image *image;
 	VEC(struct link_object *) objects; /* in the loader's order */
-	size_t global_count;		   /* of them, the first ones are the start-up list */
-	struct link_object *self;	   /* of the module, or NULL */
+	size_t global_count;               /* of them, the first ones are the start-up list */
+	struct link_object *self;          /* of the module, or NULL */
 };
 
 static bool load(struct scope *scope, uint64_t address, void *bytes, size_t size)
@@ -108,14 +108,14 @@ static const char *object_string(struct scope *scope, struct link_object *object
 static uint64_t dynamic_pointer(const struct link_object *object, uint64_t value)
 {
 	const struct process_module *module = object->module;
-	return module && value >= module->start && value < module->end ? value :
-									  value + object->bias;
+	return module && value >= module->start && value < module->end ? value
+								       : value + object->bias;
 }
 
 static void object_read_dynamic(struct scope *scope, struct link_object *object)
 {
 	uint64_t soname = 0;
-	VEC(uint64_t) needed = { 0 };
+	VEC(uint64_t) needed = {0};
 	for (size_t i = 0; i < DYNAMIC_MAX; i++) {
 		Elf64_Dyn entry;
 		if (!load(scope, object->dynamic + i * sizeof(entry), &entry, sizeof(entry)) ||
@@ -284,8 +284,8 @@ static void read_versions(struct scope *scope, struct link_object *object)
 	object->versions_read = true;
 	if (!object->verdef || object->verdef_count == 0 || object->verdef_count > VERSIONS_MAX)
 		return;
-	object->versions = arena_array(scope->arena, object->verdef_count,
-				       sizeof(*object->versions));
+	object->versions =
+		arena_array(scope->arena, object->verdef_count, sizeof(*object->versions));
 	uint64_t at = object->verdef;
 	for (size_t i = 0; i < object->verdef_count; i++) {
 		Elf64_Verdef definition;
@@ -410,9 +410,9 @@ static bool object_lookup(struct scope *scope, struct link_object *object, const
 {
 	if (!object->symtab || !object->strtab)
 		return false;
-	return object->gnu_hash ? lookup_gnu(scope, object, name, version, ret) :
-	       object->hash	? lookup_sysv(scope, object, name, version, ret) :
-				  false;
+	return object->gnu_hash ? lookup_gnu(scope, object, name, version, ret)
+	       : object->hash   ? lookup_sysv(scope, object, name, version, ret)
+				: false;
 }
 
 static void read_relocation_table(struct scope *scope, struct link_object *object, uint64_t table,
@@ -434,8 +434,8 @@ static void read_relocation_table(struct scope *scope, struct link_object *objec
 				  sizeof(symbol)))
 			name = object_string(scope, object, symbol.st_name);
 		vec_push(&object->relocations,
-			 (struct relocation_row){ object->bias + rows[i].r_offset, type,
-						  rows[i].r_addend, index, name });
+			 (struct relocation_row){object->bias + rows[i].r_offset, type,
+						 rows[i].r_addend, index, name});
 	}
 }
 
@@ -562,7 +562,8 @@ static bool resolved_ifunc(struct scope *scope, struct link_object *object, cons
 /* ---- lookup ------------------------------------------------------------------------------- */
 
 static bool lookup_in(struct scope *scope, struct link_object *object, const char *name,
-		      const char *version, bool tls, Elf64_Sym *ret, struct link_object **ret_object)
+		      const char *version, bool tls, Elf64_Sym *ret,
+		      struct link_object **ret_object)
 {
 	object->searched = true;
 	if (!object_lookup(scope, object, name, version, ret) ||
@@ -576,7 +577,7 @@ static bool lookup_in(struct scope *scope, struct link_object *object, const cha
 static bool lookup_local(struct scope *scope, const char *name, const char *version, bool tls,
 			 Elf64_Sym *ret, struct link_object **ret_object)
 {
-	VEC(struct link_object *) queue = { 0 };
+	VEC(struct link_object *) queue = {0};
 	bool found = false;
 	vec_push(&queue, scope->self);
 	for (size_t q = 0; q < queue.count && !found; q++) {
@@ -654,7 +655,8 @@ struct error *scope_lookup(struct scope *scope, const char *name, const char *ve
 	Elf64_Sym symbol;
 	struct link_object *object;
 	if (lookup(scope, name, version, false, &symbol, &object)) {
-		value = symbol.st_shndx == SHN_ABS ? symbol.st_value : object->bias + symbol.st_value;
+		value = symbol.st_shndx == SHN_ABS ? symbol.st_value
+						   : object->bias + symbol.st_value;
 		ifunc = ELF64_ST_TYPE(symbol.st_info) == STT_GNU_IFUNC;
 		if (ifunc && resolved_ifunc(scope, object, &symbol, name, &value))
 			ifunc = false;
@@ -667,7 +669,7 @@ struct error *scope_lookup(struct scope *scope, const char *name, const char *ve
 		return NULL;
 	}
 	if (lazy && (value = own_plt_entry(scope, name)) != 0) {
-		*ret = (struct scope_symbol){ .address = value, .is_function = true };
+		*ret = (struct scope_symbol){.address = value, .is_function = true};
 		return NULL;
 	}
 	if (ifunc)
@@ -675,12 +677,13 @@ struct error *scope_lookup(struct scope *scope, const char *name, const char *ve
 				 "\"%s\" is an ifunc that nothing in the process has resolved yet",
 				 name);
 	if (weak) {
-		*ret = (struct scope_symbol){ 0 };
+		*ret = (struct scope_symbol){0};
 		return NULL;
 	}
-	return error_new(ERROR_KIND_NOT_FOUND,
-			 "the patch needs \"%s%s%s\", and nothing in the scope of \"%s\" defines it",
-			 name, version ? "@" : "", version ? version : "", scope->module->name);
+	return error_new(
+		ERROR_KIND_NOT_FOUND,
+		"the patch needs \"%s%s%s\", and nothing in the scope of \"%s\" defines it", name,
+		version ? "@" : "", version ? version : "", scope->module->name);
 }
 
 /* ---- thread-local variables --------------------------------------------------------------- */
@@ -747,7 +750,7 @@ static bool object_tls_offset(struct scope *scope, struct link_object *object, i
 	read_relocations(scope, object);
 	for (size_t i = 0; i < object->relocations.count; i++) {
 		const struct relocation_row *row = &object->relocations.items[i];
-		Elf64_Sym symbol = { 0 };
+		Elf64_Sym symbol = {0};
 		uint64_t value;
 		if (row->type != arch->relocation_tpoff || !load_u64(scope, row->address, &value) ||
 		    (int64_t)value >= 0)
@@ -769,7 +772,7 @@ static bool object_tls_module(struct scope *scope, struct link_object *object, u
 	read_relocations(scope, object);
 	for (size_t i = 0; i < object->relocations.count; i++) {
 		const struct relocation_row *row = &object->relocations.items[i];
-		Elf64_Sym symbol = { 0 };
+		Elf64_Sym symbol = {0};
 		if (row->type != arch->relocation_dtpmod || !load_u64(scope, row->address, ret) ||
 		    *ret == 0 || *ret >= TLS_MODULE_MAX)
 			continue;
@@ -813,11 +816,10 @@ struct error *scope_tls_import(struct scope *scope, const char *name, const char
 			*ret_offset = base + (int64_t)symbol.st_value;
 			*ret_has_offset = true;
 		}
-		bool known = object->module == scope->module ?
-				     scope_tls_module(scope, &ret_pair[0]) :
-			     object->module && object->module->main ?
-				     (ret_pair[0] = 1, true) :
-				     object_tls_module(scope, object, &ret_pair[0]);
+		bool known = object->module == scope->module ? scope_tls_module(scope, &ret_pair[0])
+			     : object->module && object->module->main
+				     ? (ret_pair[0] = 1, true)
+				     : object_tls_module(scope, object, &ret_pair[0]);
 		if (!*ret_has_pair && known) {
 			ret_pair[1] = symbol.st_value;
 			*ret_has_pair = true;
@@ -838,9 +840,9 @@ bool scope_tls_descriptor(struct scope *scope, const char *name, uint64_t offset
 		const struct image_relocation *row = &image->relocations.items[i];
 		if (row->type != image->arch->relocation_tlsdesc)
 			continue;
-		bool same = name ? string_equal(row->symbol, name) && row->addend == 0 :
-				   (!row->symbol[0] || row->symbol_defined) &&
-					   row->symbol_value + (uint64_t)row->addend == offset;
+		bool same = name ? string_equal(row->symbol, name) && row->addend == 0
+				 : (!row->symbol[0] || row->symbol_defined) &&
+					    row->symbol_value + (uint64_t)row->addend == offset;
 		// glibc resolves them at load time since 2.34, so the two words can be copied.
 		if (same && load(scope, scope->module->bias + row->address, ret, 16) &&
 		    is_code(scope, ret[0]))
@@ -853,10 +855,9 @@ bool scope_tls_descriptor(struct scope *scope, const char *name, uint64_t offset
 
 const char *scope_coroutine_import(struct scope *scope)
 {
-	static const char *const names[] = { "makecontext", "swapcontext", "setcontext" };
+	static const char *const names[] = {"makecontext", "swapcontext", "setcontext"};
 	struct link_object *const objects[] = {
-		scope->self, scope->objects.count ? scope->objects.items[0] : NULL
-	};
+		scope->self, scope->objects.count ? scope->objects.items[0] : NULL};
 	for (size_t o = 0; o < ARRAY_SIZE(objects); o++) {
 		if (!objects[o])
 			continue;

@@ -38,11 +38,12 @@ struct error *live_lock(struct process *process, uint64_t timeout_ns)
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			return NULL; // a kernel that cannot lock it: ptrace keeps others out
 		if (monotonic_ns() >= deadline)
-			return error_new(ERROR_KIND_CONFLICT,
-					 "another suture works on process %d (%s); try again when it "
-					 "has finished",
-					 process->pid, process->name);
-		nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+			return error_new(
+				ERROR_KIND_CONFLICT,
+				"another suture works on process %d (%s); try again when it "
+				"has finished",
+				process->pid, process->name);
+		nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
 	}
 	return NULL;
 }
@@ -73,8 +74,8 @@ struct error *session_add_code(struct session *session, const struct record *rec
 	size_t size = record->body.eh_frame_size;
 	if (record->body.eh_frame && size && size <= record->body.mapping_size) {
 		frames = xmalloc(size);
-		if (process_memory_read_some(session->process, record->body.eh_frame, frames, size) !=
-		    size)
+		if (process_memory_read_some(session->process, record->body.eh_frame, frames,
+					     size) != size)
 			size = 0;
 	} else {
 		size = 0;
@@ -192,7 +193,7 @@ struct error *session_stop(struct session *session)
 		if (!error || !is_busy(error) || last)
 			return error;
 		error_free(error);
-		nanosleep(&(struct timespec){ .tv_nsec = (long)wait_ns }, NULL);
+		nanosleep(&(struct timespec){.tv_nsec = (long)wait_ns}, NULL);
 		wait_ns = wait_ns * 2 > wait_longest_ns ? wait_longest_ns : wait_ns * 2;
 	}
 }
@@ -242,7 +243,7 @@ static void blocker_add(struct session *session, const struct process_thread *th
 			const struct unwind_trace *trace)
 {
 	struct live_outcome *outcome = session->outcome;
-	struct live_blocker blocker = { .tid = thread->tid, .reason = "is inside" };
+	struct live_blocker blocker = {.tid = thread->tid, .reason = "is inside"};
 	char path[64];
 	_cleanup_free_ char *comm = NULL;
 	size_t size;
@@ -263,9 +264,9 @@ static void blocker_add(struct session *session, const struct process_thread *th
 	if (verdict == UNWIND_UNKNOWN || !thread->stack_whole)
 		blocker.reason = arena_printf(outcome->arena,
 					      "may be inside: its stack cannot be unwound (%s)",
-					      trace->reason	    ? trace->reason :
-					      thread->stack_whole   ? "unknown frame" :
-								      "not readable whole");
+					      trace->reason         ? trace->reason
+					      : thread->stack_whole ? "unknown frame"
+								    : "not readable whole");
 	vec_push(&outcome->blockers, blocker);
 }
 
@@ -297,10 +298,9 @@ static size_t look_at_threads(struct session *session, const struct range_list *
 	size_t inside = 0;
 	for (size_t i = 0; i < session->stop->threads.count; i++) {
 		const struct process_thread *thread = &session->stop->threads.items[i];
-		struct unwind_trace trace = { 0 };
-		enum unwind_verdict verdict =
-			unwind_thread_may_run(session->unwind, thread, plain, ranges->list.count,
-					      false, &trace);
+		struct unwind_trace trace = {0};
+		enum unwind_verdict verdict = unwind_thread_may_run(
+			session->unwind, thread, plain, ranges->list.count, false, &trace);
 		if (verdict != UNWIND_OUTSIDE) {
 			uint64_t out = way_out(ranges, &trace);
 			inside++;
@@ -336,11 +336,10 @@ static struct error *busy_error(const struct session *session, size_t inside, pi
 
 struct error *session_stop_outside(struct session *session, const struct range_list *ranges)
 {
-	_cleanup_free_ struct unwind_range *plain =
-		xcalloc(ranges->list.count + 1, sizeof(*plain));
+	_cleanup_free_ struct unwind_range *plain = xcalloc(ranges->list.count + 1, sizeof(*plain));
 	for (size_t i = 0; i < ranges->list.count; i++)
-		plain[i] = (struct unwind_range){ ranges->list.items[i].start,
-						  ranges->list.items[i].end };
+		plain[i] = (struct unwind_range){ranges->list.items[i].start,
+						 ranges->list.items[i].end};
 	uint64_t wait_ns = wait_first_ns;
 	for (;;) {
 		bool last = monotonic_ns() >= session->deadline_ns;
@@ -352,9 +351,8 @@ struct error *session_stop_outside(struct session *session, const struct range_l
 			error = session_stop(session);
 		if (!error)
 			error = session_read_stacks(session);
-		size_t inside = error ? 0 :
-					look_at_threads(session, ranges, plain, hints, last,
-							&foreign);
+		size_t inside =
+			error ? 0 : look_at_threads(session, ranges, plain, hints, last, &foreign);
 		if (!error && !inside) {
 			process_hints_free(hints);
 			return NULL;

@@ -37,15 +37,15 @@ static struct error *call_error(const struct session *session, int64_t result, c
 				 "process %d (%s) may not %s: %s (a seccomp filter or SELinux?)",
 				 session->process->pid, session->process->name, what,
 				 strerror(errnum));
-	return error_new(ERROR_KIND_SYSTEM, "process %d (%s) cannot %s: %s",
-			 session->process->pid, session->process->name, what, strerror(errnum));
+	return error_new(ERROR_KIND_SYSTEM, "process %d (%s) cannot %s: %s", session->process->pid,
+			 session->process->name, what, strerror(errnum));
 }
 
 static struct error *call(struct session *session, long number, uint64_t a, uint64_t b, uint64_t c,
 			  uint64_t d, int64_t *ret)
 {
 	// The descriptor and offset of mmap(); the others ignore them.
-	const uint64_t args[6] = { a, b, c, d, (uint64_t)-1, 0 };
+	const uint64_t args[6] = {a, b, c, d, (uint64_t)-1, 0};
 	return process_system_call(session->stop, number, args, ret);
 }
 
@@ -65,8 +65,8 @@ static void intent_write(const struct process *process, uint64_t base, uint64_t 
 	char text[64];
 	int length = snprintf(text, sizeof(text), "%" PRIx64 " %" PRIx64 "\n", base, size);
 	mkdir(INTENT_DIRECTORY, 0700);
-	_cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
-				      0600);
+	_cleanup_close_ int fd =
+		open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd >= 0 && write(fd, text, (size_t)length) != length)
 		unlink(path);
 }
@@ -118,7 +118,7 @@ struct error *stage_intent_recover(struct session *session)
 	}
 	if (sscanf(text, "%" SCNx64 " %" SCNx64, &base, &length) == 2 &&
 	    is_cut_off_mapping(session, base, length)) {
-		struct record whole = { .address = base, .body.mapping_size = length };
+		struct record whole = {.address = base, .body.mapping_size = length};
 		TRY(unstage(session, &whole));
 	}
 	intent_clear(session->process);
@@ -151,7 +151,8 @@ static struct error *write_content(struct session *session, const struct linked 
 }
 
 /** In a stop: the three parts and the record. @ret_taken: somebody has the place. */
-static struct error *map_parts(struct session *session, const struct linked *linked, bool *ret_taken)
+static struct error *map_parts(struct session *session, const struct linked *linked,
+			       bool *ret_taken)
 {
 	uint64_t base = linked->base;
 	int64_t result;
@@ -191,9 +192,10 @@ static struct error *read_back(struct session *session, uint64_t address, struct
 			       struct record **ret)
 {
 	*ret = record_read(arena, session->process, address);
-	return *ret ? NULL :
-		      error_new(ERROR_KIND_SYSTEM,
-				"what was written to 0x%" PRIx64 " of process %d does not stand there",
+	return *ret ? NULL
+		    : error_new(ERROR_KIND_SYSTEM,
+				"what was written to 0x%" PRIx64
+				" of process %d does not stand there",
 				address, session->process->pid);
 }
 
@@ -225,8 +227,7 @@ struct error *stage(struct session *session, struct linked *linked, struct recor
 	if (!error)
 		error = read_back(session, linked->base, linked->arena, ret);
 	if (error) {
-		struct record whole = { .address = linked->base,
-					.body.mapping_size = linked->size };
+		struct record whole = {.address = linked->base, .body.mapping_size = linked->size};
 		error_free(unstage(session, &whole));
 		return error;
 	}

@@ -14,8 +14,8 @@ static void status_add(struct process *process, const struct registry *registry,
 		.applied_at = record->head.applied_at,
 		.base = record->address,
 		.size = record->body.mapping_size,
-		.tool_version = arena_strdup(arena,
-					     record_string(record, record->body.tool_version)),
+		.tool_version =
+			arena_strdup(arena, record_string(record, record->body.tool_version)),
 		.function_count = record->body.function_count,
 		.unwinders = unwinders_describe(arena, record),
 		.intact = record->head.state == LIVE_STATE_REVERTED ||
@@ -26,7 +26,8 @@ static void status_add(struct process *process, const struct registry *registry,
 	patch.functions = arena_array(arena, patch.function_count + 1, sizeof(*patch.functions));
 	for (size_t i = 0; i < patch.function_count; i++) {
 		const struct record_function *function = &record->functions[i];
-		patch.functions[i].name = arena_strdup(arena, record_string(record, function->name));
+		patch.functions[i].name =
+			arena_strdup(arena, record_string(record, function->name));
 		patch.functions[i].module =
 			arena_strdup(arena, record_string(record, function->module));
 		patch.functions[i].old_address = function->old_address;

@@ -148,8 +148,9 @@ struct error *transition_apply(struct session *session, struct registry *registr
 		return error_new(ERROR_KIND_BUSY, "a thread of process %d stands in an entry",
 				 process->pid);
 	// From here on it is written.
-	TRY(process_memory_write(process, record->address + offsetof(struct record_head, applied_at),
-				 &now, sizeof(now)));
+	TRY(process_memory_write(process,
+				 record->address + offsetof(struct record_head, applied_at), &now,
+				 sizeof(now)));
 	TRY(record_store(process, record, state, LIVE_STATE_SWITCHING));
 	struct error *error = write_step(process, record, RECORD_TRANSIT);
 	if (!error)
@@ -194,9 +195,10 @@ static struct error *finish_flip(struct session *session, struct registry *regis
 {
 	struct process *process = session->process;
 	bool forward = record->head.word == 1;
-	enum record_standing target = forward ? RECORD_AFTER :
-				      record->head.state == LIVE_STATE_SWITCHING ? RECORD_BEFORE :
-										   RECORD_ORIGINAL;
+	enum record_standing target = forward ? RECORD_AFTER
+				      : record->head.state == LIVE_STATE_SWITCHING
+					      ? RECORD_BEFORE
+					      : RECORD_ORIGINAL;
 	if (record->head.state == LIVE_STATE_STAGED)
 		return NULL;
 	for (uint32_t i = 0; i < record->body.write_count; i++) {
@@ -204,21 +206,22 @@ static struct error *finish_flip(struct session *session, struct registry *regis
 		uint8_t bytes[LIVE_WRITE_MAX];
 		TRY(process_memory_read(process, write->address, bytes, write->size));
 		if (record_write_standing(write, bytes) == RECORD_FOREIGN)
-			return error_new(ERROR_KIND_MISMATCH,
-					 "patch \"%s\" was cut off in process %d, and somebody else "
-					 "wrote to its entry at 0x%" PRIx64 " since",
-					 record_string(record, record->body.name), process->pid,
-					 write->address);
+			return error_new(
+				ERROR_KIND_MISMATCH,
+				"patch \"%s\" was cut off in process %d, and somebody else "
+				"wrote to its entry at 0x%" PRIx64 " since",
+				record_string(record, record->body.name), process->pid,
+				write->address);
 		// Where old code still stands, a thread may be in it; what stays may be run.
 		if (memcmp(bytes, step_bytes(write, target), write->size) != 0 &&
 		    pc_within(session->stop, write))
-			return error_new(ERROR_KIND_BUSY, "a thread of process %d stands in an entry",
-					 process->pid);
+			return error_new(ERROR_KIND_BUSY,
+					 "a thread of process %d stands in an entry", process->pid);
 	}
 	if (forward)
 		return finish_apply(process, registry, record);
-	return record->head.state == LIVE_STATE_SWITCHING ? take_back_apply(process, record) :
-							    finish_revert(process, record);
+	return record->head.state == LIVE_STATE_SWITCHING ? take_back_apply(process, record)
+							  : finish_revert(process, record);
 }
 
 struct error *transition_recover(struct process *process, const struct live_options *options,

@@ -90,9 +90,9 @@ const char *unwinders_describe(struct arena *arena, const struct record *record)
 	}
 	if (text)
 		return text;
-	return !record->body.eh_frame ? "no unwind data" :
-	       record->body.unwinder_count ? "not registered" :
-					     "none loaded";
+	return !record->body.eh_frame        ? "no unwind data"
+	       : record->body.unwinder_count ? "not registered"
+					     : "none loaded";
 }
 
 /* ---- a moment for a call ------------------------------------------------------------------ */
@@ -131,12 +131,12 @@ static bool thread_is_safe(const struct session *session, const struct process_t
 /** Stop where the call may be made. */
 static struct error *stop_at_safe_point(struct session *session)
 {
-	VEC(struct unwind_range) locks = { 0 };
+	VEC(struct unwind_range) locks = {0};
 	struct error *error = session_refresh(session);
 	for (size_t i = 0; !error && i < session->space->modules.count; i++) {
 		const struct process_module *module = &session->space->modules.items[i];
 		if (is_unwinder(module) || module->loader)
-			vec_push(&locks, (struct unwind_range){ module->start, module->end });
+			vec_push(&locks, (struct unwind_range){module->start, module->end});
 	}
 	for (uint64_t wait_ns = 1000000; !error; wait_ns *= wait_ns < 50000000 ? 2 : 1) {
 		bool last = monotonic_ns() >= session->deadline_ns;
@@ -158,7 +158,7 @@ static struct error *stop_at_safe_point(struct session *session)
 					  unsafe);
 		session_resume(session);
 		if (!error)
-			nanosleep(&(struct timespec){ .tv_nsec = (long)wait_ns }, NULL);
+			nanosleep(&(struct timespec){.tv_nsec = (long)wait_ns}, NULL);
 	}
 	vec_deinit(&locks);
 	return error;
@@ -167,9 +167,10 @@ static struct error *stop_at_safe_point(struct session *session)
 /* ---- in and out --------------------------------------------------------------------------- */
 
 static struct error *call_unwinder(struct session *session, uint64_t function,
-				   const struct record *record, const struct record_unwinder *unwinder)
+				   const struct record *record,
+				   const struct record_unwinder *unwinder)
 {
-	const uint64_t args[6] = { record->body.eh_frame, unwinder->object };
+	const uint64_t args[6] = {record->body.eh_frame, unwinder->object};
 	uint64_t result;
 	return error_prefix(process_call(session->stop, function, args, call_limit_ns, &result),
 			    "unwinder \"%s\"", record_string(record, unwinder->name));
@@ -215,13 +216,12 @@ static struct error *deregister_one(struct session *session, struct record *reco
 		TRY(call_unwinder(session, unwinder->deregister_function, record, unwinder));
 		TRY(process_memory_write(process, unwinder->object, zero, sizeof(zero)));
 	}
-	return record_store(process, record, registered,
-			    record->head.registered & ~(bit | begun));
+	return record_store(process, record, registered, record->head.registered & ~(bit | begun));
 }
 
 /** Is the library still where the record says? It may have been unloaded, with its list. */
-static bool unwinder_is_loaded(const struct session *session, const struct record_unwinder *unwinder,
-			       const char *name)
+static bool unwinder_is_loaded(const struct session *session,
+			       const struct record_unwinder *unwinder, const char *name)
 {
 	const struct process_module *module =
 		process_module_at(session->space, unwinder->deregister_function);

@@ -51,17 +51,17 @@ static UNUSED void run(const char *format, ...)
 
 /** How a victim is made. */
 struct recipe {
-	const char *source;  /* text; -DNEW makes the new one */
-	const char *library; /* text of a library that it is linked with, or NULL */
-	bool patch_library;  /* it is the library that changes */
-	const char *flags;   /* of the compiler */
-	const char *link;    /* of the linker */
+	const char *source;   /* text; -DNEW makes the new one */
+	const char *library;  /* text of a library that it is linked with, or NULL */
+	bool patch_library;   /* it is the library that changes */
+	const char *flags;    /* of the compiler */
+	const char *link;     /* of the linker */
 	const char *compiler; /* "gcc" */
 	const char *suffix;   /* "c" */
-	const char *name;     /* of the patch; "fix" */
+	const char *name;     /* of the patch; "live-unit" */
 	bool replaces_all;
-	const char *base;     /* --base, or NULL */
-	const char *define;   /* of the new side; "NEW" */
+	const char *base;   /* --base, or NULL */
+	const char *define; /* of the new side; "NEW" */
 };
 
 struct victim {
@@ -99,7 +99,7 @@ static UNUSED struct patch *victim_build_patch(const struct victim *victim,
 	struct image *image;
 	struct image_match *match;
 	struct diff *diff;
-	struct findings findings = { 0 };
+	struct findings findings = {0};
 	_cleanup_free_ char *path = xasprintf("%s/plain.o", directory);
 	succeed(object_open(path, &plain));
 	_cleanup_free_ char *old_path = xasprintf("%s/old.o", directory);
@@ -113,8 +113,8 @@ static UNUSED struct patch *victim_build_patch(const struct victim *victim,
 	succeed(diff_objects(old_object, new_object, NULL, &diff));
 	findings_merge(&findings, &diff->findings);
 	struct patch_builder *builder =
-		patch_builder_create(recipe->name ? recipe->name : "fix", image);
-	struct patch_unit row = { .name = "unit", .diff = diff, .plain_old = plain, .match = match };
+		patch_builder_create(recipe->name ? recipe->name : "live-unit", image);
+	struct patch_unit row = {.name = "unit", .diff = diff, .plain_old = plain, .match = match};
 	patch_builder_add_unit(builder, &row);
 	patch_builder_set_description(builder, "test");
 	patch_builder_set_replaces_all(builder, recipe->replaces_all);
@@ -149,7 +149,7 @@ static UNUSED struct patch *victim_build_patch(const struct victim *victim,
 
 static UNUSED void victim_build(struct victim *victim, const struct recipe *recipe)
 {
-	*victim = (struct victim){ .directory = "/tmp/suture-live-XXXXXX" };
+	*victim = (struct victim){.directory = "/tmp/suture-live-XXXXXX"};
 	assert_non_null(mkdtemp(victim->directory));
 	const char *compiler = recipe->compiler ? recipe->compiler : "gcc";
 	const char *suffix = recipe->suffix ? recipe->suffix : "c";
@@ -163,8 +163,7 @@ static UNUSED void victim_build(struct victim *victim, const struct recipe *reci
 		    victim->directory, compiler, recipe->flags, suffix);
 	}
 	run("cd %s && %s %s main.%s -o victim -Wl,--build-id %s %s", victim->directory, compiler,
-	    recipe->flags, suffix,
-	    recipe->library ? "-L. -lvictim -Wl,-rpath,'$ORIGIN'" : "",
+	    recipe->flags, suffix, recipe->library ? "-L. -lvictim -Wl,-rpath,'$ORIGIN'" : "",
 	    recipe->link ? recipe->link : "");
 	victim->patch = victim_build_patch(victim, recipe);
 }
@@ -239,18 +238,18 @@ static UNUSED void victim_end(struct victim *victim)
 		succeed(tree_remove(victim->directory));
 }
 
-static const struct live_options UNUSED default_options = { .timeout_ns = 3000000000 };
+static const struct live_options UNUSED default_options = {.timeout_ns = 3000000000};
 
 static UNUSED struct error *victim_try_apply(struct victim *victim, const struct patch *patch,
 					     struct live_outcome *outcome)
 {
-	*outcome = (struct live_outcome){ 0 };
+	*outcome = (struct live_outcome){0};
 	return live_apply(victim->process, patch, &default_options, outcome);
 }
 
 static UNUSED void victim_apply(struct victim *victim)
 {
-	struct live_outcome outcome = { 0 };
+	struct live_outcome outcome = {0};
 	struct error *error = victim_try_apply(victim, victim->patch, &outcome);
 	for (size_t i = 0; i < outcome.blockers.count; i++) {
 		print_message("blocker %d %s\n", outcome.blockers.items[i].tid,
@@ -275,7 +274,7 @@ static UNUSED void victim_apply(struct victim *victim)
 /** Revert; true when its memory is gone. */
 static UNUSED bool victim_revert(struct victim *victim, const char *name)
 {
-	struct live_outcome outcome = { 0 };
+	struct live_outcome outcome = {0};
 	struct error *error = live_revert(victim->process, name, &default_options, &outcome);
 	bool kept = outcome.memory_kept;
 	live_outcome_deinit(&outcome);
@@ -287,7 +286,7 @@ static UNUSED bool victim_revert(struct victim *victim, const char *name)
 static UNUSED struct buffer victim_text(struct victim *victim)
 {
 	struct process_space *space;
-	struct buffer buffer = { 0 };
+	struct buffer buffer = {0};
 	succeed(process_space_read(victim->process, &space));
 	for (size_t i = 0; i < space->maps.count; i++) {
 		const struct process_map *map = &space->maps.items[i];

@@ -5,49 +5,49 @@
  */
 #include "live_victim.h"
 
-#define MAIN                                                                    \
-	"#include <stdio.h>\n#include <stdlib.h>\n"                             \
-	"int main(void) {\n"                                                    \
-	"	char line[256]; puts(\"ready\"); fflush(stdout);\n"             \
-	"	while (fgets(line, sizeof line, stdin)) {\n"                    \
-	"		answer(atoi(line)); fflush(stdout);\n"                  \
+#define MAIN                                                  \
+	"#include <stdio.h>\n#include <stdlib.h>\n"           \
+	"int main(void) {\n"                                  \
+	"	char line[256]; puts(\"ready\"); fflush(stdout);\n" \
+	"	while (fgets(line, sizeof line, stdin)) {\n"        \
+	"		answer(atoi(line)); fflush(stdout);\n"             \
 	"	}\n	return 0;\n}\n"
 
-#define SIMPLE                                                                  \
-	"#include <stdio.h>\n"                                                  \
-	"static int count;\n"                                                   \
-	"#ifdef NEW\nstatic int fresh = 40;\n#endif\n"                          \
-	"__attribute__((noinline)) int compute(int a) {\n"                      \
-	"	count += 1;\n"                                                  \
-	"#ifdef NEW\n	fresh++; return a * 3 + count * 0 + (fresh > 40);\n"    \
-	"#else\n	return a * 2 + count * 0;\n#endif\n}\n"                 \
-	"__attribute__((noinline)) void answer(int a) {\n"                      \
+#define SIMPLE                                                             \
+	"#include <stdio.h>\n"                                             \
+	"static int count;\n"                                              \
+	"#ifdef NEW\nstatic int fresh = 40;\n#endif\n"                     \
+	"__attribute__((noinline)) int compute(int a) {\n"                 \
+	"	count += 1;\n"                                                   \
+	"#ifdef NEW\n	fresh++; return a * 3 + count * 0 + (fresh > 40);\n" \
+	"#else\n	return a * 2 + count * 0;\n#endif\n}\n"                   \
+	"__attribute__((noinline)) void answer(int a) {\n"                 \
 	"	printf(\"%d\\n\", compute(a));\n}\n" MAIN
 
 static void test_program_kinds(void **state)
 {
 	(void)state;
 	static const char *const rows[][2] = {
-		{ "-O2", "" },
-		{ "-O0", "" },
-		{ "-O1", "" },
-		{ "-O3", "" },
-		{ "-Os", "" },
-		{ "-O2 -fno-pie", "-no-pie" },
-		{ "-O2 -fno-pie", "-static" },
-		{ "-O2 -fPIE", "-static-pie" },
-		{ "-O2 -fcf-protection", "" },
-		{ "-O2 -fpatchable-function-entry=16,14", "" },
-		{ "-O2 -fpatchable-function-entry=5", "" },
-		{ "-O2 -fcf-protection -fpatchable-function-entry=8", "" },
-		{ "-O2 -fno-plt", "" },
-		{ "-O2", "-Wl,-z,lazy" },
-		{ "-O2", "-Wl,-z,now -s" },
-		{ "-O2 -fno-pie", "-no-pie -s" },
-		{ "-O2 -fno-asynchronous-unwind-tables", "" },
+		{"-O2", ""},
+		{"-O0", ""},
+		{"-O1", ""},
+		{"-O3", ""},
+		{"-Os", ""},
+		{"-O2 -fno-pie", "-no-pie"},
+		{"-O2 -fno-pie", "-static"},
+		{"-O2 -fPIE", "-static-pie"},
+		{"-O2 -fcf-protection", ""},
+		{"-O2 -fpatchable-function-entry=16,14", ""},
+		{"-O2 -fpatchable-function-entry=5", ""},
+		{"-O2 -fcf-protection -fpatchable-function-entry=8", ""},
+		{"-O2 -fno-plt", ""},
+		{"-O2", "-Wl,-z,lazy"},
+		{"-O2", "-Wl,-z,now -s"},
+		{"-O2 -fno-pie", "-no-pie -s"},
+		{"-O2 -fno-asynchronous-unwind-tables", ""},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		struct recipe recipe = { .source = SIMPLE, .flags = rows[i][0], .link = rows[i][1] };
+		struct recipe recipe = {.source = SIMPLE, .flags = rows[i][0], .link = rows[i][1]};
 		if (getenv("SUTURE_TEST_TALK"))
 			print_message("%s %s\n", rows[i][0], rows[i][1]);
 		victim_round(&recipe, "5", "10", "16");
@@ -70,10 +70,10 @@ static void test_tiny_functions(void **state)
 		"#ifdef NEW\n	return a + 1000;\n#else\n	return a;\n#endif\n}\n"
 		"__attribute__((noinline)) void answer(int a) {\n"
 		"	printf(\"%d %d %d\\n\", tiny(a), zero(), id(a)); }\n" MAIN;
-	static const char *const flags[] = { "-O2", "-O2 -falign-functions=8", "-O2 -fcf-protection",
-					     "-O1 -fpatchable-function-entry=4,2" };
+	static const char *const flags[] = {"-O2", "-O2 -falign-functions=8", "-O2 -fcf-protection",
+					    "-O1 -fpatchable-function-entry=4,2"};
 	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
-		struct recipe recipe = { .source = source, .flags = flags[i] };
+		struct recipe recipe = {.source = source, .flags = flags[i]};
 		victim_round(&recipe, "5", "10 0 5", "35 100 1005");
 	}
 }
@@ -84,22 +84,17 @@ static void test_too_short(void **state)
 	// One byte, neighbours on both sides, nothing between them.
 	static const char source[] =
 		"#include <stdio.h>\n"
-		"int narrow(void);\n"
+		"__attribute__((naked, noinline)) void before(void) { asm(\".fill 200,1,0xc3\"); }\n"
 		"#ifndef NEW\n"
-		"asm(\".text\\n.globl before\\n.type before,@function\\nbefore:\\n"
-		".fill 200,1,0xc3\\n.size before,.-before\\n"
-		".globl narrow\\n.type narrow,@function\\nnarrow: ret\\n.size narrow,.-narrow\\n"
-		".globl after\\n.type after,@function\\nafter:\\n"
-		".fill 200,1,0xc3\\n.size after,.-after\\n\");\n"
+		"__attribute__((naked, noinline)) void narrow(void) { asm(\"ret\"); }\n"
 		"#else\n"
-		"asm(\".text\\n.globl before\\n.type before,@function\\nbefore:\\n"
-		".fill 200,1,0xc3\\n.size before,.-before\\n"
-		".globl narrow\\n.type narrow,@function\\nnarrow: nop; ret\\n.size narrow,.-narrow\\n"
-		".globl after\\n.type after,@function\\nafter:\\n"
-		".fill 200,1,0xc3\\n.size after,.-after\\n\");\n"
+		"__attribute__((naked, noinline)) void narrow(void) { asm(\"xor %eax,%eax; ret\"); }\n"
 		"#endif\n"
-		"__attribute__((noinline)) void answer(int a) { narrow(); printf(\"%d\\n\", a); }\n" MAIN;
-	struct recipe recipe = { .source = source, .flags = "-O2" };
+		"__attribute__((naked, noinline)) void after(void) { asm(\".fill 200,1,0xc3\"); }\n"
+		"__attribute__((noinline)) void answer(int a) { narrow(); printf(\"%d\\n\", a); "
+		"}\n" MAIN;
+	struct recipe recipe = {.source = source,
+				.flags = "-O2 -falign-functions=1 -fno-toplevel-reorder"};
 	struct victim victim;
 	struct live_outcome outcome;
 	victim_build(&victim, &recipe);
@@ -130,7 +125,7 @@ static void test_branches_into_entry(void **state)
 		"xor %eax,%eax\\n1: inc %eax\\ndec %edi\\njnz 1b\\n\" MORE \"ret\\n"
 		".size loop,.-loop\\n\");\n"
 		"__attribute__((noinline)) void answer(int a) { printf(\"%d\\n\", loop(a)); }\n" MAIN;
-	struct recipe recipe = { .source = source, .flags = "-O2" };
+	struct recipe recipe = {.source = source, .flags = "-O2"};
 	victim_round(&recipe, "9", "9", "1009");
 }
 
@@ -160,12 +155,15 @@ static void test_new_imports(void **state)
 		"#else\n	return keep(a);\n#endif\n}\n"
 		"__attribute__((noinline)) void answer(int a) { printf(\"%d\\n\", compute(a)); }\n" MAIN;
 	static const char *const rows[][2] = {
-		{ "-O2", "" },		{ "-O0", "" },
-		{ "-O2 -fno-pie", "-no-pie" }, { "-O2", "-Wl,-z,lazy" },
-		{ "-O2 -fno-plt", "" }, { "-O2 -fno-builtin", "-Wl,-z,now" },
+		{"-O2", ""},
+		{"-O0", ""},
+		{"-O2 -fno-pie", "-no-pie"},
+		{"-O2", "-Wl,-z,lazy"},
+		{"-O2 -fno-plt", ""},
+		{"-O2 -fno-builtin", "-Wl,-z,now"},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		struct recipe recipe = { .source = source, .flags = rows[i][0], .link = rows[i][1] };
+		struct recipe recipe = {.source = source, .flags = rows[i][0], .link = rows[i][1]};
 		victim_round(&recipe, "5", "10", "11105");
 	}
 }
@@ -180,7 +178,7 @@ static void test_new_variable_of_library(void **state)
 		"#ifdef NEW\n	return a + (environ != 0);\n"
 		"#else\n	return a;\n#endif\n}\n"
 		"__attribute__((noinline)) void answer(int a) { printf(\"%d\\n\", compute(a)); }\n" MAIN;
-	struct recipe recipe = { .source = source, .flags = "-O2" };
+	struct recipe recipe = {.source = source, .flags = "-O2"};
 	struct victim victim;
 	struct live_outcome outcome;
 	victim_build(&victim, &recipe);
@@ -213,16 +211,17 @@ static void test_static_data_and_pointers(void **state)
 		"	case 9: return table[0] ? \"nine\" : words[0];\n	default: return \"many\"; } }\n"
 		"__attribute__((noinline)) void answer(int a) {\n"
 		"	printf(\"%s %d\\n\", name(a), table[a & 1](0) == total); }\n" MAIN;
-	static const char *const flags[] = { "-O2", "-O0", "-O2 -fno-pie -no-pie", "-Os" };
+	static const char *const flags[] = {"-O2", "-O0", "-O2 -fno-pie -no-pie", "-Os"};
 	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
-		struct recipe recipe = { .source = source, .flags = flags[i] };
+		struct recipe recipe = {.source = source, .flags = flags[i]};
 		victim_round(&recipe, "5", "many 1", "five 0");
 	}
 }
 
 /* ---- libraries and thread-local variables --------------------------------------------------- */
 
-#define LIBRARY_MAIN "#include <stdio.h>\nint compute(int); void answer(int a) {\n"                   \
+#define LIBRARY_MAIN                                                   \
+	"#include <stdio.h>\nint compute(int); void answer(int a) {\n" \
 	"	printf(\"%d\\n\", compute(a)); }\n" MAIN
 
 static void test_library(void **state)
@@ -235,20 +234,21 @@ static void test_library(void **state)
 		"int compute(int a) {\n"
 		"#ifdef NEW\n	return shared(a) + state + 100 * (int)strlen(\"xyz\" + (a == 1));\n"
 		"#else\n	return shared(a) + state;\n#endif\n}\n";
-	static const char *const flags[] = { "-O2", "-O0", "-O2 -fvisibility=hidden -Dcompute=compute",
-					     "-O2 -fno-semantic-interposition" };
+	static const char *const flags[] = {"-O2", "-O0",
+					    "-O2 -fvisibility=hidden -Dcompute=compute",
+					    "-O2 -fno-semantic-interposition"};
 	for (size_t i = 0; i < 2; i++) {
-		struct recipe recipe = { .source = LIBRARY_MAIN,
-					 .library = library,
-					 .patch_library = true,
-					 .flags = flags[i] };
+		struct recipe recipe = {.source = LIBRARY_MAIN,
+					.library = library,
+					.patch_library = true,
+					.flags = flags[i]};
 		victim_round(&recipe, "5", "13", "313");
 	}
 }
 
-#define TLS_BODY                                                                                    \
-	"static __thread int own = 11;\n__thread int open_one = 22;\nstatic __thread int zero;\n"   \
-	"__attribute__((noinline)) int compute(int a) {\n	zero++; own += a; own -= a;\n"      \
+#define TLS_BODY                                                                                  \
+	"static __thread int own = 11;\n__thread int open_one = 22;\nstatic __thread int zero;\n" \
+	"__attribute__((noinline)) int compute(int a) {\n	zero++; own += a; own -= a;\n"          \
 	"#ifdef NEW\n	return a + own * 2 + open_one * 100;\n"                                     \
 	"#else\n	return a + own + open_one * 10;\n#endif\n}\n"
 
@@ -256,10 +256,10 @@ static void test_tls_of_program(void **state)
 {
 	(void)state;
 	static const char *const rows[][2] = {
-		{ "-O2", "" },
-		{ "-O2 -fno-pie", "-no-pie" },
-		{ "-O2 -fno-pie", "-static" },
-		{ "-O2 -ftls-model=initial-exec", "" },
+		{"-O2", ""},
+		{"-O2 -fno-pie", "-no-pie"},
+		{"-O2 -fno-pie", "-static"},
+		{"-O2 -ftls-model=initial-exec", ""},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		struct recipe recipe = {
@@ -276,7 +276,7 @@ static void test_tls_of_library(void **state)
 {
 	(void)state;
 	static const char *const flags[] = {
-		"-O2",				   // general and local dynamic
+		"-O2", // general and local dynamic
 		"-O2 -ftls-model=initial-exec",
 		"-O2 -mtls-dialect=gnu2",
 		"-O0",
@@ -284,10 +284,10 @@ static void test_tls_of_library(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
 		if (getenv("SUTURE_TEST_TALK"))
 			print_message("%s\n", flags[i]);
-		struct recipe recipe = { .source = LIBRARY_MAIN,
-					 .library = TLS_BODY,
-					 .patch_library = true,
-					 .flags = flags[i] };
+		struct recipe recipe = {.source = LIBRARY_MAIN,
+					.library = TLS_BODY,
+					.patch_library = true,
+					.flags = flags[i]};
 		victim_round(&recipe, "5", "236", "2227");
 	}
 }
@@ -318,17 +318,17 @@ static void test_cxx_throw(void **state)
 		"	catch (const std::exception &e) { std::printf(\"%s %d\\n\", e.what(), unwound > 0); } }\n"
 		"int main() { char line[256]; std::puts(\"ready\"); std::fflush(stdout);\n"
 		"	while (std::fgets(line, sizeof line, stdin)) { answer(std::atoi(line)); std::fflush(stdout); } }\n";
-	static const char *const rows[][2] = { { "-O2", "" },
-					       { "-O0", "" },
-					       { "-O2 -DLINKED", "-static-libgcc -static-libstdc++" },
-					       { "-O2 -DLINKED", "-static" },
-					       { "-O2 -fno-pie", "-no-pie" } };
+	static const char *const rows[][2] = {{"-O2", ""},
+					      {"-O0", ""},
+					      {"-O2 -DLINKED", "-static-libgcc -static-libstdc++"},
+					      {"-O2 -DLINKED", "-static"},
+					      {"-O2 -fno-pie", "-no-pie"}};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-		struct recipe recipe = { .source = source,
-					 .flags = rows[i][0],
-					 .link = rows[i][1],
-					 .compiler = "g++",
-					 .suffix = "cc" };
+		struct recipe recipe = {.source = source,
+					.flags = rows[i][0],
+					.link = rows[i][1],
+					.compiler = "g++",
+					.suffix = "cc"};
 		if (getenv("SUTURE_TEST_TALK"))
 			print_message("%s %s\n", rows[i][0], rows[i][1]);
 		victim_round(&recipe, "5", "old 5 1", "new 5 1");
@@ -348,7 +348,7 @@ static void test_backtrace(void **state)
 		"__attribute__((noinline)) void answer(int a) {\n"
 		"	static int first; if (!first) first = depth() + 1;\n"
 		"	printf(\"%d\\n\", middle(a) - first); }\n" MAIN;
-	struct recipe recipe = { .source = source, .flags = "-O2 -fno-optimize-sibling-calls" };
+	struct recipe recipe = {.source = source, .flags = "-O2 -fno-optimize-sibling-calls"};
 	victim_round(&recipe, "5", "0", "100");
 }
 

@@ -11,20 +11,20 @@
 #include <sys/user.h>
 #include <time.h>
 
-#define SOURCE                                                                                      \
-	"#define _GNU_SOURCE\n#include <stdio.h>\n#include <stdlib.h>\n#include <pthread.h>\n"       \
-	"#include <stdatomic.h>\n#include <unistd.h>\n"                                             \
-	"static atomic_long calls;\n"                                                               \
-	"__attribute__((noinline)) long first(long a) {\n"                                          \
-	"#ifdef NEW\n	return a + 2;\n#else\n	return a + 1;\n#endif\n}\n"                         \
-	"__attribute__((noinline)) long second(long a) {\n"                                         \
-	"#ifdef NEW\n	return a + 2;\n#else\n	return a + 1;\n#endif\n}\n"                         \
-	"static void *run(void *p) { (void)p; for (;;) {\n"                                         \
-	"	long a = first(0), b = second(0), c = first(0);\n"                                  \
-	"	if (a == c && a != b) abort();\n	calls++; usleep(20); } }\n"                 \
-	"int main(void) { char line[256]; pthread_t t; pthread_create(&t, 0, run, 0);\n"            \
-	"	pthread_create(&t, 0, run, 0); puts(\"ready\"); fflush(stdout);\n"                  \
-	"	while (fgets(line, sizeof line, stdin)) {\n"                                        \
+#define SOURCE                                                                                 \
+	"#define _GNU_SOURCE\n#include <stdio.h>\n#include <stdlib.h>\n#include <pthread.h>\n" \
+	"#include <stdatomic.h>\n#include <unistd.h>\n"                                        \
+	"static atomic_long calls;\n"                                                          \
+	"__attribute__((noinline)) long first(long a) {\n"                                     \
+	"#ifdef NEW\n	return a + 2;\n#else\n	return a + 1;\n#endif\n}\n"                       \
+	"__attribute__((noinline)) long second(long a) {\n"                                    \
+	"#ifdef NEW\n	return a + 2;\n#else\n	return a + 1;\n#endif\n}\n"                       \
+	"static void *run(void *p) { (void)p; for (;;) {\n"                                    \
+	"	long a = first(0), b = second(0), c = first(0);\n"                                   \
+	"	if (a == c && a != b) abort();\n	calls++; usleep(20); } }\n"                         \
+	"int main(void) { char line[256]; pthread_t t; pthread_create(&t, 0, run, 0);\n"       \
+	"	pthread_create(&t, 0, run, 0); puts(\"ready\"); fflush(stdout);\n"                   \
+	"	while (fgets(line, sizeof line, stdin)) {\n"                                         \
 	"		printf(\"%ld\\n\", first(atoi(line))); fflush(stdout); } }\n"
 
 static uint64_t record_address(struct victim *victim, uint64_t *ret_size)
@@ -42,7 +42,7 @@ static uint64_t record_address(struct victim *victim, uint64_t *ret_size)
 static void test_hostile_record(void **state)
 {
 	(void)state;
-	struct recipe recipe = { .source = SOURCE, .flags = "-O2 -pthread" };
+	struct recipe recipe = {.source = SOURCE, .flags = "-O2 -pthread"};
 	struct victim victim;
 	victim_build(&victim, &recipe);
 	victim_start(&victim);
@@ -50,7 +50,7 @@ static void test_hostile_record(void **state)
 	uint64_t size, address = record_address(&victim, &size);
 	uint8_t saved[1024];
 	succeed(process_memory_read(victim.process, address, saved, sizeof(saved)));
-	static const uint32_t words[] = { 0, 1, 0x7fffffff, 0x80000000, 0xffffffff, 4096 };
+	static const uint32_t words[] = {0, 1, 0x7fffffff, 0x80000000, 0xffffffff, 4096};
 	unsigned seen = 0;
 	for (size_t at = 0; at + 4 <= sizeof(saved); at += 4) {
 		for (size_t w = 0; w < ARRAY_SIZE(words); w++) {
@@ -64,7 +64,8 @@ static void test_hostile_record(void **state)
 				struct digest digest = digest_bytes(bytes + 64, record_size - 64);
 				memcpy(bytes + 16, digest.bytes, 16);
 			}
-			succeed(process_memory_write(victim.process, address, bytes, sizeof(bytes)));
+			succeed(process_memory_write(victim.process, address, bytes,
+						     sizeof(bytes)));
 			struct live_status *status;
 			succeed(live_status_read(victim.process, &status));
 			seen += status->patches.count > 0;
@@ -73,7 +74,7 @@ static void test_hostile_record(void **state)
 	}
 	assert_true(seen > 0);
 	succeed(process_memory_write(victim.process, address, saved, sizeof(saved)));
-	assert_true(victim_revert(&victim, "fix"));
+	assert_true(victim_revert(&victim, "live-unit"));
 	assert_string_equal(victim_ask(&victim, "5"), "6");
 	victim_end(&victim);
 }
@@ -92,7 +93,7 @@ static void test_record_is_its_address(void **state)
 		"		if (from) { char *to = mmap(0, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);\n"
 		"			memcpy(to, from, 4096); mprotect(to, 4096, PROT_READ); }\n"
 		"		printf(\"%ld\\n\", first(5)); fflush(stdout); } }\n";
-	struct recipe recipe = { .source = source, .flags = "-O2" };
+	struct recipe recipe = {.source = source, .flags = "-O2"};
 	struct victim victim;
 	victim_build(&victim, &recipe);
 	victim_start(&victim);
@@ -115,15 +116,15 @@ static bool killed_after(struct victim *victim, enum what what, long limit)
 	pid_t tool = fork();
 	if (tool == 0) {
 		struct process *process;
-		struct live_outcome outcome = { 0 };
+		struct live_outcome outcome = {0};
 		ptrace(PTRACE_TRACEME, 0, 0, 0);
 		raise(SIGSTOP);
 		if (process_open(victim->pid, &process))
 			_exit(90);
 		struct error *error =
-			what == APPLY ?
-				live_apply(process, victim->patch, &default_options, &outcome) :
-				live_revert(process, "fix", &default_options, &outcome);
+			what == APPLY
+				? live_apply(process, victim->patch, &default_options, &outcome)
+				: live_revert(process, "live-unit", &default_options, &outcome);
 		if (error)
 			fprintf(stderr, "%s\n", error->message);
 		_exit(error ? 91 : 0);
@@ -139,7 +140,8 @@ static bool killed_after(struct victim *victim, enum what what, long limit)
 			fail_msg("waitpid: %s", strerror(errno));
 		if (WIFEXITED(status)) {
 			if (WEXITSTATUS(status))
-				fail_msg("the tool failed by itself (%d)", WEXITSTATUS(status));
+				fail_msg("the tool failed by itself (%d), to be killed at %ld",
+					 WEXITSTATUS(status), limit);
 			return false;
 		}
 		signal_number = 0;
@@ -161,7 +163,7 @@ static bool killed_after(struct victim *victim, enum what what, long limit)
 static void test_killed_after_each_call(void **state)
 {
 	(void)state;
-	struct recipe recipe = { .source = SOURCE, .flags = "-O2 -pthread" };
+	struct recipe recipe = {.source = SOURCE, .flags = "-O2 -pthread"};
 	struct victim victim;
 	victim_build(&victim, &recipe);
 	victim_start(&victim);
@@ -172,7 +174,7 @@ static void test_killed_after_each_call(void **state)
 	// All of them with SUTURE_TEST_STEP=1; a prime so that runs of alike calls are met somewhere.
 	const char *text = getenv("SUTURE_TEST_STEP");
 	long step = text ? atol(text) : 13;
-	for (int what = APPLY; what <= REVERT; what++) {
+	for (int what = getenv("SUTURE_TEST_REVERT") ? REVERT : APPLY; what <= REVERT; what++) {
 		long limit = 1, count = 0, new_answers = 0;
 		for (;; limit += step) {
 			if (what == REVERT)
@@ -186,13 +188,14 @@ static void test_killed_after_each_call(void **state)
 			// Whoever comes next finds a way forward and a way back.
 			victim_apply(&victim);
 			assert_string_equal(victim_ask(&victim, "5"), "7");
-			victim_revert(&victim, "fix");
+			victim_revert(&victim, "live-unit");
 			assert_string_equal(victim_ask(&victim, "5"), "6");
 			if (!killed)
 				break;
 		}
-		print_message("%s: killed at %ld of about %ld calls, %ld times with the new code on\n",
-			      what == APPLY ? "apply" : "revert", count, limit, new_answers);
+		print_message(
+			"%s: killed at %ld of about %ld calls, %ld times with the new code on\n",
+			what == APPLY ? "apply" : "revert", count, limit, new_answers);
 		assert_true(count > 5);
 	}
 	struct buffer after = victim_text(&victim);
@@ -201,7 +204,7 @@ static void test_killed_after_each_call(void **state)
 	for (int i = 0; i < 20 && victim_maps(&victim) != maps; i++) {
 		victim_ask(&victim, "1");
 		victim_apply(&victim);
-		victim_revert(&victim, "fix");
+		victim_revert(&victim, "live-unit");
 	}
 	struct live_status *status;
 	succeed(live_status_read(victim.process, &status));
