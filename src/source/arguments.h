@@ -26,13 +26,13 @@ enum argument_role {
 };
 
 struct arguments {
-	bool compile;      /* -c */
-	bool assembly;     /* -S */
-	bool preprocess;   /* -E, -M, -MM, -fsyntax-only: no object comes out */
-	bool query;        /* --version, -print-..., -dump...: nothing is compiled */
-	bool relocatable;  /* -r */
-	bool lto;          /* -flto, without code beside it */
-	bool from_stdin;   /* a source is "-" */
+	bool compile;                /* -c */
+	bool assembly;               /* -S */
+	bool preprocess;             /* -E, -M, -MM, -fsyntax-only: no object comes out */
+	bool query;                  /* --version, -print-..., -dump...: nothing is compiled */
+	bool relocatable;            /* -r */
+	bool lto;                    /* -flto, without code beside it */
+	bool from_stdin;             /* a source is "-" */
 	bool own_dependencies;       /* -MD, -MMD, or by -Wp */
 	const char *output;          /* of -o, or NULL */
 	const char *dependency_file; /* of -MF, or NULL; not terminated when from -Wp */
@@ -45,12 +45,52 @@ struct arguments {
 static inline bool argument_takes_value(const char *word)
 {
 	static const char *const options[] = {
-		"-A", "-B", "-D", "-F", "-G", "-I", "-L", "-T", "-U", "-V", "-b", "-e", "-u", "-x", "-z",
-		"-MF", "-MQ", "-MT", "-arch", "-aux-info", "-dumpbase", "-dumpbase-ext", "-dumpdir",
-		"-framework", "-gcc-toolchain", "-idirafter", "-imacros", "-imultilib", "-include",
-		"-iprefix", "-iquote", "-isysroot", "-isystem", "-iwithprefix", "-iwithprefixbefore",
-		"-mllvm", "-target", "-wrapper", "-Xanalyzer", "-Xassembler", "-Xclang", "-Xlinker",
-		"-Xpreprocessor", "--param", "--sysroot", "--output",
+		"-A",
+		"-B",
+		"-D",
+		"-F",
+		"-G",
+		"-I",
+		"-L",
+		"-T",
+		"-U",
+		"-V",
+		"-b",
+		"-e",
+		"-u",
+		"-x",
+		"-z",
+		"-MF",
+		"-MQ",
+		"-MT",
+		"-arch",
+		"-aux-info",
+		"-dumpbase",
+		"-dumpbase-ext",
+		"-dumpdir",
+		"-framework",
+		"-gcc-toolchain",
+		"-idirafter",
+		"-imacros",
+		"-imultilib",
+		"-include",
+		"-iprefix",
+		"-iquote",
+		"-isysroot",
+		"-isystem",
+		"-iwithprefix",
+		"-iwithprefixbefore",
+		"-mllvm",
+		"-target",
+		"-wrapper",
+		"-Xanalyzer",
+		"-Xassembler",
+		"-Xclang",
+		"-Xlinker",
+		"-Xpreprocessor",
+		"--param",
+		"--sysroot",
+		"--output",
 	};
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
 		if (strcmp(word, options[i]) == 0)
@@ -62,9 +102,9 @@ static inline bool argument_takes_value(const char *word)
 static inline bool argument_is_source(const char *word)
 {
 	static const char *const suffixes[] = {
-		"c", "i", "ii", "m", "mi", "mm", "M", "mii", "cc", "cp", "cxx", "cpp", "CPP", "c++",
-		"C", "s", "S", "sx", "f", "for", "ftn", "F", "f90", "f95", "f03", "f08", "F90", "d",
-		"adb", "ads", "go",
+		"c",   "i",   "ii",  "m",   "mi",  "mm", "M",   "mii", "cc",  "cp",  "cxx",
+		"cpp", "CPP", "c++", "C",   "s",   "S",  "sx",  "f",   "for", "ftn", "F",
+		"f90", "f95", "f03", "f08", "F90", "d",  "adb", "ads", "go",
 	};
 	const char *slash = strrchr(word, '/');
 	const char *dot = strrchr(slash ? slash : word, '.');
@@ -208,14 +248,14 @@ static inline enum tool_kind tool_kind_of(const char *name)
 		const char *name;
 		enum tool_kind kind;
 	} tools[] = {
-		{"gcc", TOOL_COMPILER},	    {"cc", TOOL_COMPILER},      {"g++", TOOL_COMPILER},
-		{"c++", TOOL_COMPILER},	    {"clang", TOOL_COMPILER},   {"clang++", TOOL_COMPILER},
-		{"c89", TOOL_COMPILER},	    {"c99", TOOL_COMPILER},     {"ld", TOOL_LINKER},
-		{"ld.bfd", TOOL_LINKER},    {"ld.gold", TOOL_LINKER},   {"ld.lld", TOOL_LINKER},
-		{"ld.mold", TOOL_LINKER},   {"lld", TOOL_LINKER},       {"mold", TOOL_LINKER},
-		{"gold", TOOL_LINKER},      {"ar", TOOL_ARCHIVER},      {"gcc-ar", TOOL_ARCHIVER},
-		{"llvm-ar", TOOL_ARCHIVER}, {"as", TOOL_ASSEMBLER},     {"strip", TOOL_STRIP},
-		{"make", TOOL_BUILDER},	    {"gmake", TOOL_BUILDER},    {"ninja", TOOL_BUILDER},
+		{"gcc", TOOL_COMPILER},     {"cc", TOOL_COMPILER},    {"g++", TOOL_COMPILER},
+		{"c++", TOOL_COMPILER},     {"clang", TOOL_COMPILER}, {"clang++", TOOL_COMPILER},
+		{"c89", TOOL_COMPILER},     {"c99", TOOL_COMPILER},   {"ld", TOOL_LINKER},
+		{"ld.bfd", TOOL_LINKER},    {"ld.gold", TOOL_LINKER}, {"ld.lld", TOOL_LINKER},
+		{"ld.mold", TOOL_LINKER},   {"lld", TOOL_LINKER},     {"mold", TOOL_LINKER},
+		{"gold", TOOL_LINKER},      {"ar", TOOL_ARCHIVER},    {"gcc-ar", TOOL_ARCHIVER},
+		{"llvm-ar", TOOL_ARCHIVER}, {"as", TOOL_ASSEMBLER},   {"strip", TOOL_STRIP},
+		{"make", TOOL_BUILDER},     {"gmake", TOOL_BUILDER},  {"ninja", TOOL_BUILDER},
 		{"samu", TOOL_BUILDER},
 	};
 	// A version: "-12", "-14.0".

@@ -29,7 +29,7 @@ struct remembered {
 
 struct walk {
 	struct arena *arena;
-	struct hashmap *known; // path -> struct remembered
+	struct hashmap *known;  // path -> struct remembered
 	struct buffer remember; // the next file of it
 	struct digest_state state;
 	size_t top; // length of the root's path and its slash
@@ -81,7 +81,8 @@ static struct error *digest_folder(struct walk *walk, int fd, const char *path)
 	VEC(char *) entries = {0};
 	struct dirent *entry;
 	while ((entry = readdir(folder))) {
-		bool skipped = string_equal(entry->d_name, ".") || string_equal(entry->d_name, "..");
+		bool skipped =
+			string_equal(entry->d_name, ".") || string_equal(entry->d_name, "..");
 		for (size_t i = 0; i < ARRAY_SIZE(vcs_folders); i++)
 			skipped = skipped || string_equal(entry->d_name, vcs_folders[i]);
 		if (!skipped)
@@ -105,14 +106,15 @@ static struct error *digest_folder(struct walk *walk, int fd, const char *path)
 				error = digest_file(walk, dirfd(folder), name, child, &status);
 			} else if (S_ISLNK(status.st_mode)) {
 				char target[4096];
-				ssize_t size = readlinkat(dirfd(folder), name, target, sizeof(target) - 1);
+				ssize_t size =
+					readlinkat(dirfd(folder), name, target, sizeof(target) - 1);
 				target[size < 0 ? 0 : size] = '\0';
 				digest_update_string(&walk->state, target);
 			} else if (S_ISDIR(status.st_mode)) {
 				int next = openat(dirfd(folder), name,
 						  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-				error = next < 0 ? error_errno(errno, "cannot read '%s'", child) :
-						   digest_folder(walk, next, child);
+				error = next < 0 ? error_errno(errno, "cannot read '%s'", child)
+						 : digest_folder(walk, next, child);
 				digest_update_string(&walk->state, "/");
 			}
 		}
@@ -152,15 +154,16 @@ struct error *tree_digest(const char *cache, const char *path, struct digest *re
 
 	digest_init(&walk.state);
 	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct error *error = fd < 0 ? error_errno(errno, "cannot read '%s'", path) :
-				       digest_folder(&walk, fd, path);
+	struct error *error = fd < 0 ? error_errno(errno, "cannot read '%s'", path)
+				     : digest_folder(&walk, fd, path);
 	if (!error) {
 		*ret = digest_final(&walk.state);
 		*ret_newest = walk.newest;
 		// A cache of the cache: without it the next digest takes longer, and that is all. That
 		// the disk is full will be said by who needs it.
 		if (walk.remember.size)
-			error_free(file_write_atomic(file, walk.remember.bytes, walk.remember.size, 0666));
+			error_free(file_write_atomic(file, walk.remember.bytes, walk.remember.size,
+						     0666));
 	}
 	buffer_deinit(&walk.remember);
 	hashmap_free(walk.known);
@@ -207,7 +210,8 @@ void cache_prune(const char *directory, size_t keep)
 	struct dirent *entry;
 	while ((entry = readdir(folder))) {
 		struct stat status;
-		if (entry->d_name[0] == '.' || fstatat(dirfd(folder), entry->d_name, &status, 0) < 0 ||
+		if (entry->d_name[0] == '.' ||
+		    fstatat(dirfd(folder), entry->d_name, &status, 0) < 0 ||
 		    !S_ISDIR(status.st_mode))
 			continue;
 		vec_push(&entries, (struct aged){xasprintf("%s/%s", directory, entry->d_name),
@@ -267,10 +271,11 @@ static struct error *masquerade_find(char **ret)
 		*ret = xstrdup(installed);
 		return NULL;
 	}
-	return error_new(ERROR_KIND_NOT_FOUND,
-			 "the program 'masquerade' is not installed: it belongs to '%s', or name it by "
-			 "$SUTURE_MASQUERADE",
-			 installed);
+	return error_new(
+		ERROR_KIND_NOT_FOUND,
+		"the program 'masquerade' is not installed: it belongs to '%s', or name it by "
+		"$SUTURE_MASQUERADE",
+		installed);
 }
 
 struct error *masquerade_digest(struct digest *ret)
@@ -300,7 +305,8 @@ struct error *masquerade_copy(const char *directory)
 struct error *masquerade_link(const char *directory, const char *path)
 {
 	_cleanup_free_ char *folders = xstrdup(path);
-	for (char *save, *name = strtok_r(folders, ":", &save); name; name = strtok_r(NULL, ":", &save)) {
+	for (char *save, *name = strtok_r(folders, ":", &save); name;
+	     name = strtok_r(NULL, ":", &save)) {
 		DIR *folder = string_equal(name, directory) ? NULL : opendir(name);
 		struct dirent *entry;
 		while (folder && (entry = readdir(folder))) {
@@ -323,7 +329,8 @@ struct error *masquerade_cover(const char *directory, const char *covered, const
 {
 	_cleanup_free_ char *masquerade = xasprintf("%s/masquerade", directory);
 	_cleanup_free_ char *folders = xstrdup(path);
-	for (char *save, *name = strtok_r(folders, ":", &save); name; name = strtok_r(NULL, ":", &save)) {
+	for (char *save, *name = strtok_r(folders, ":", &save); name;
+	     name = strtok_r(NULL, ":", &save)) {
 		DIR *folder = string_equal(name, directory) ? NULL : opendir(name);
 		struct dirent *entry;
 		struct error *error = NULL;
@@ -338,8 +345,10 @@ struct error *masquerade_cover(const char *directory, const char *covered, const
 			if (!real || tool_kind_of(path_basename(real)) != kind ||
 			    strstr(path_basename(real), "clang"))
 				continue;
-			_cleanup_free_ char *place = xasprintf("%s/%s", covered, path_basename(real));
-			_cleanup_close_ int fd = open(place, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+			_cleanup_free_ char *place =
+				xasprintf("%s/%s", covered, path_basename(real));
+			_cleanup_close_ int fd =
+				open(place, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
 			if (fd < 0 && errno == EEXIST)
 				continue;
 			if (fd < 0)

@@ -58,7 +58,8 @@ static bool reader_peek(const struct reader *reader, struct line *ret)
 	const char *newline = memchr(reader->at, '\n', (size_t)(reader->end - reader->at));
 	ret->number = 0;
 	ret->text = reader->at;
-	ret->size = newline ? (size_t)(newline - reader->at) + 1 : (size_t)(reader->end - reader->at);
+	ret->size =
+		newline ? (size_t)(newline - reader->at) + 1 : (size_t)(reader->end - reader->at);
 	return true;
 }
 
@@ -91,7 +92,8 @@ static char *unquote(struct arena *arena, const char *text, size_t size)
 		}
 		i++;
 		if (text[i] >= '0' && text[i] <= '3' && i + 2 < size) {
-			*out++ = (char)((text[i] - '0') * 64 + (text[i + 1] - '0') * 8 + (text[i + 2] - '0'));
+			*out++ = (char)((text[i] - '0') * 64 + (text[i + 1] - '0') * 8 +
+					(text[i + 2] - '0'));
 			i += 2;
 		} else {
 			const char *from = "abtnvfr\"\\", *to = "\a\b\t\n\v\f\r\"\\";
@@ -206,9 +208,11 @@ static void parse_git_line(struct reader *reader, struct file_diff *file, const 
 		const char *prefix;
 		enum { OLD_NAME, NEW_NAME, CREATED, REMOVED, MODE, BINARY } what;
 	} rows[] = {
-		{"rename from ", OLD_NAME},   {"rename to ", NEW_NAME},      {"copy from ", OLD_NAME},
-		{"copy to ", NEW_NAME},	      {"new file mode ", CREATED},   {"new mode ", MODE},
-		{"deleted file mode ", REMOVED}, {"GIT binary patch", BINARY}, {"Binary files ", BINARY},
+		{"rename from ", OLD_NAME},      {"rename to ", NEW_NAME},
+		{"copy from ", OLD_NAME},        {"copy to ", NEW_NAME},
+		{"new file mode ", CREATED},     {"new mode ", MODE},
+		{"deleted file mode ", REMOVED}, {"GIT binary patch", BINARY},
+		{"Binary files ", BINARY},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		if (!line_starts(line, rows[i].prefix))
@@ -284,15 +288,18 @@ static struct error *diff_parse(struct reader *reader, struct diff *diff)
 				file->old_name = parse_name(reader->arena, &line, 4);
 				file->new_name = parse_name(reader->arena, &next, 4);
 				// Dates in front of 1970-01-02 mean "no such file" to diff -N.
-				file->created = file->created || string_equal(file->old_name, "/dev/null");
-				file->removed = file->removed || string_equal(file->new_name, "/dev/null");
+				file->created =
+					file->created || string_equal(file->old_name, "/dev/null");
+				file->removed =
+					file->removed || string_equal(file->new_name, "/dev/null");
 				body = true;
 				reader_skip(reader, &line);
 				line = next;
 			}
 		} else if (line_starts(&line, "@@ -")) {
 			if (!file || !body)
-				return malformed(reader, "a hunk without '---' and '+++' lines before it");
+				return malformed(reader,
+						 "a hunk without '---' and '+++' lines before it");
 			TRY(parse_hunk(reader, file));
 			continue;
 		} else if (line_starts(&line, "*** ") && !body) {
@@ -311,8 +318,8 @@ static struct error *diff_parse(struct reader *reader, struct diff *diff)
 			return malformed(reader, "a file's name cannot be read");
 	}
 	if (diff->files.count == 0)
-		return error_new(ERROR_KIND_BUILD, "'%s' holds no unified diff: make one with diff -u",
-				 reader->path);
+		return error_new(ERROR_KIND_BUILD,
+				 "'%s' holds no unified diff: make one with diff -u", reader->path);
 	return NULL;
 }
 
@@ -505,15 +512,15 @@ static struct error *apply_hunks(const struct diff *diff, const struct file_diff
 	for (size_t i = 0; i < file->hunks.count; i++) {
 		const struct hunk *hunk = &file->hunks.items[i];
 		// With nothing to match, the line is the only word about the place.
-		size_t first = hunk->old_lines.count ? hunk->old_start - !!hunk->old_start :
-						       hunk->old_start;
+		size_t first = hunk->old_lines.count ? hunk->old_start - !!hunk->old_start
+						     : hunk->old_start;
 		long long expected = (long long)first + moved;
 		size_t wanted = expected < (long long)from ? from : (size_t)expected;
 		size_t at;
-		bool found = hunk->old_lines.count ?
-				     find_lines(content, wanted, from, hunk->old_lines.items,
-						hunk->old_lines.count, &at) :
-				     (at = wanted, wanted <= content->lines.count);
+		bool found = hunk->old_lines.count
+				     ? find_lines(content, wanted, from, hunk->old_lines.items,
+						  hunk->old_lines.count, &at)
+				     : (at = wanted, wanted <= content->lines.count);
 		if (!found) {
 			size_t ignored;
 			if (hunk->new_lines.count &&
@@ -525,20 +532,19 @@ static struct error *apply_hunks(const struct diff *diff, const struct file_diff
 			continue;
 		}
 		replace_lines(content, at, hunk);
-		moved += (long long)at - expected +
-			 (long long)hunk->new_lines.count - (long long)hunk->old_lines.count;
+		moved += (long long)at - expected + (long long)hunk->new_lines.count -
+			 (long long)hunk->old_lines.count;
 		from = at + hunk->new_lines.count;
 	}
 	if (!failed)
 		return NULL;
 	while (rejects.size && rejects.bytes[rejects.size - 1] == '\n')
 		rejects.bytes[--rejects.size] = '\0';
-	return error_new(ERROR_KIND_BUILD,
-			 "'%s' does not apply to '%s': %zu of %zu hunks %s%s:\n%s", diff->path,
-			 content->name, failed, file->hunks.count,
-			 failed == 1 ? "is rejected" : "are rejected",
-			 applied == failed ? " (the change seems to be there already)" : "",
-			 rejects.bytes);
+	return error_new(
+		ERROR_KIND_BUILD, "'%s' does not apply to '%s': %zu of %zu hunks %s%s:\n%s",
+		diff->path, content->name, failed, file->hunks.count,
+		failed == 1 ? "is rejected" : "are rejected",
+		applied == failed ? " (the change seems to be there already)" : "", rejects.bytes);
 }
 
 static struct error *apply_file(struct state *state, const struct diff *diff,
@@ -559,15 +565,17 @@ static struct error *apply_file(struct state *state, const struct diff *diff,
 	for (int i = 0; i < 2; i++) {
 		const char *name = i ? new_name : old_name;
 		if (name && !name_is_safe(name))
-			return error_new(ERROR_KIND_BUILD, "'%s' names '%s', which is not in the tree",
-					 diff->path, name);
+			return error_new(ERROR_KIND_BUILD,
+					 "'%s' names '%s', which is not in the tree", diff->path,
+					 name);
 	}
 	struct content *from = NULL, *to = NULL;
 	if (old_name) {
 		TRY(load(state, old_name, &from));
 		if (!from->exists)
-			return error_new(ERROR_KIND_BUILD, "'%s' changes '%s', which is not in '%s'",
-					 diff->path, old_name, state->root_path);
+			return error_new(ERROR_KIND_BUILD,
+					 "'%s' changes '%s', which is not in '%s'", diff->path,
+					 old_name, state->root_path);
 	}
 	if (new_name)
 		TRY(load(state, new_name, &to));
@@ -575,8 +583,8 @@ static struct error *apply_file(struct state *state, const struct diff *diff,
 		return error_new(ERROR_KIND_BUILD, "'%s' names no file of '%s'", diff->path,
 				 state->root_path);
 	if (!from && to->exists && to->lines.count)
-		return error_new(ERROR_KIND_BUILD, "'%s' makes '%s', which is there already", diff->path,
-				 new_name);
+		return error_new(ERROR_KIND_BUILD, "'%s' makes '%s', which is there already",
+				 diff->path, new_name);
 	if (from && to && from != to) {
 		to->lines.count = 0;
 		for (size_t i = 0; i < from->lines.count; i++)
@@ -629,8 +637,8 @@ static bool strip_fits(struct state *state, const struct diff *diff, int strip)
 		const struct file_diff *file = &diff->files.items[i];
 		const char *old_name = stripped(file->old_name, strip);
 		const char *new_name = stripped(file->new_name, strip);
-		if (file->created ? !folder_exists(state, new_name) :
-				    !name_exists(state, old_name) && !name_exists(state, new_name))
+		if (file->created ? !folder_exists(state, new_name)
+				  : !name_exists(state, old_name) && !name_exists(state, new_name))
 			return false;
 	}
 	return true;
@@ -649,10 +657,11 @@ static struct error *choose_strip(struct state *state, const struct diff *diff, 
 		const struct file_diff *file = &diff->files.items[i];
 		if (!file->created && !name_exists(state, stripped(file->old_name, 1)) &&
 		    !name_exists(state, stripped(file->new_name, 1)))
-			return error_new(ERROR_KIND_BUILD,
-					 "'%s' does not apply: '%s' is not in '%s', with or without "
-					 "leading folders",
-					 diff->path, file->old_name, state->root_path);
+			return error_new(
+				ERROR_KIND_BUILD,
+				"'%s' does not apply: '%s' is not in '%s', with or without "
+				"leading folders",
+				diff->path, file->old_name, state->root_path);
 	}
 	return error_new(ERROR_KIND_BUILD, "'%s' does not apply: its names do not fit to '%s'",
 			 diff->path, state->root_path);
@@ -686,7 +695,8 @@ static struct error *store(struct state *state, const struct content *content)
 	_cleanup_close_ int fd = open_beneath(state->root, content->name,
 					      O_WRONLY | O_CREAT | O_EXCL, content->mode);
 	if (fd < 0)
-		return error_errno(errno, "cannot write '%s' in '%s'", content->name, state->root_path);
+		return error_errno(errno, "cannot write '%s' in '%s'", content->name,
+				   state->root_path);
 	for (size_t at = 0; at < bytes.size;) {
 		ssize_t put = write(fd, bytes.bytes + at, bytes.size - at);
 		if (put < 0)
@@ -695,7 +705,8 @@ static struct error *store(struct state *state, const struct content *content)
 		at += (size_t)put;
 	}
 	if (fchmod(fd, content->mode) < 0)
-		return error_errno(errno, "cannot write '%s' in '%s'", content->name, state->root_path);
+		return error_errno(errno, "cannot write '%s' in '%s'", content->name,
+				   state->root_path);
 	return NULL;
 }
 

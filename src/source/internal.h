@@ -28,11 +28,11 @@ struct tree_bind {
 };
 
 struct tree {
-	const char *at;         /* where it appears: an absolute path without links */
-	const char *layers[4];  /* top first, all read-only; the last is the whole tree */
+	const char *at;        /* where it appears: an absolute path without links */
+	const char *layers[4]; /* top first, all read-only; the last is the whole tree */
 	size_t layer_count;
-	const char *upper;      /* takes what is written; "UPPER.work" and "UPPER.whole" are ours */
-	bool root;              /* a clean build root: enter it as a container */
+	const char *upper; /* takes what is written; "UPPER.work" and "UPPER.whole" are ours */
+	bool root;         /* a clean build root: enter it as a container */
 	struct tree_bind binds[4];
 	size_t bind_count;
 };
@@ -63,8 +63,8 @@ struct job {
 	const char *program; /* a path, or a name for PATH of the environment */
 	char *const *words;
 	char *const *environment;
-	int log;         /* a descriptor; -1: silence */
-	int status;           /* as of wait(2); the answer */
+	int log;    /* a descriptor; -1: silence */
+	int status; /* as of wait(2); the answer */
 };
 struct jobs {
 	struct job *items;
@@ -116,21 +116,22 @@ struct compile {
 	const struct command *command;
 	const char *source; /* absolute */
 	const char *object; /* relative to the tree */
-	const char *linked; /* relative, or NULL: the file that the same command links. The object is
+	const char
+		*linked; /* relative, or NULL: the file that the same command links. The object is
 			       never seen then; it is made by repeating the command with -c */
 	struct names inputs; /* absolute, the source first */
 };
 struct link {
-	const char *output; /* absolute */
-	bool container;     /* an archive or a partial link: its members are linked by others */
+	const char *output;  /* absolute */
+	bool container;      /* an archive or a partial link: its members are linked by others */
 	struct names inputs; /* absolute */
 };
 struct build_graph {
-	const char *root; /* the tree's path as the commands see it */
+	const char *root;               /* the tree's path as the commands see it */
 	VEC(struct compile *) compiles; /* the last one of each object */
 	VEC(struct link *) links;       /* of each output, inputs of all commands together */
-	struct hashmap *compile_of; /* by object, relative */
-	struct hashmap *link_of;    /* by output, absolute */
+	struct hashmap *compile_of;     /* by object, relative */
+	struct hashmap *link_of;        /* by output, absolute */
 	const char *outside; /* an object outside of the tree, for the message; or NULL */
 };
 void build_graph_create(struct arena *arena, const char *root, const struct commands *commands,
@@ -208,11 +209,11 @@ struct error *masquerade_cover(const char *directory, const char *covered,
 /* ---- package.c --------------------------------------------------------------------------------- */
 
 struct package {
-	const char *name, *version;               /* of the binary package */
+	const char *name, *version; /* of the binary package */
 	const char *source, *source_version;
 	const char *codename, *architecture;
 	const char *root_stamp; /* of the clean root: another one has another; by package_root() */
-	const char *directory; /* of the unpacked source, in the root; set by package_prepare() */
+	const char *directory;  /* of the unpacked source, in the root; set by package_prepare() */
 };
 /** Which source the installed (or named) version was built from. */
 struct error *package_find(struct arena *arena, const char *name, const char *version,
@@ -221,9 +222,8 @@ struct error *package_find(struct arena *arena, const char *name, const char *ve
 struct error *package_root(struct arena *arena, const char *cache, struct package *package,
 			   const struct progress *progress, const char **ret) MUST_CHECK;
 /** In the package's own tree: build dependencies and unpacked source. */
-struct error *package_prepare(struct arena *arena, struct package *package,
-			      const struct tree *tree, const char *log,
-			      const struct progress *progress) MUST_CHECK;
+struct error *package_prepare(struct arena *arena, struct package *package, const struct tree *tree,
+			      const char *log, const struct progress *progress) MUST_CHECK;
 /** The directory of the unpacked source, found again in a cached tree. */
 struct error *package_locate(struct arena *arena, struct package *package,
 			     const struct tree *tree) MUST_CHECK;

@@ -189,7 +189,8 @@ static bool find_tool(const char *called, const char *name, struct tool *ret)
 			strcpy(directory, ".");
 		char *file = join(directory, "/", name);
 		bool ours = false;
-		if (stat(file, &status) == 0 && S_ISREG(status.st_mode) && access(file, X_OK) == 0) {
+		if (stat(file, &status) == 0 && S_ISREG(status.st_mode) &&
+		    access(file, X_OK) == 0) {
 			char *program = file;
 			if (status.st_dev == self.st_dev && status.st_ino == self.st_ino) {
 				program = covered_file(file, &self);
@@ -384,15 +385,17 @@ int main(int argc, char **argv)
 		argv[0] = tool.name;
 	const char *directory = getenv("SUTURE_RECORDS");
 
-	struct record record = {.directory = directory, .name = name, .tool = tool.name, .path = path};
+	struct record record = {
+		.directory = directory, .name = name, .tool = tool.name, .path = path};
 	for (int i = 0; i < argc; i++)
 		expand(&record.words, argv[i], 0);
 	struct arguments arguments;
 	arguments_parse(record.words.count, record.words.items, &arguments);
 	enum tool_kind kind = tool_kind_of(name);
 	bool compiler = kind == TOOL_COMPILER, builder = kind == TOOL_BUILDER;
-	bool plain = !directory || (builder && getenv("SUTURE_BUILDER")) ||
-		     (compiler && (arguments.query || arguments.preprocess || record.words.count < 2));
+	bool plain =
+		!directory || (builder && getenv("SUTURE_BUILDER")) ||
+		(compiler && (arguments.query || arguments.preprocess || record.words.count < 2));
 
 	struct words environment = {0};
 	for (char **variable = environ; *variable; variable++)

@@ -76,9 +76,10 @@ static struct error *find_other_version(struct arena *arena, const char *name, c
 	_cleanup_free_ char *command =
 		xasprintf("apt-cache show '%s=%s' 2>/dev/null", name, version);
 	if (!capture(command, &text))
-		return error_new(ERROR_KIND_NOT_FOUND,
-				 "apt knows no version '%s' of package '%s': see 'apt-cache policy %s'",
-				 version, name, name);
+		return error_new(
+			ERROR_KIND_NOT_FOUND,
+			"apt knows no version '%s' of package '%s': see 'apt-cache policy %s'",
+			version, name, name);
 	ret->source = ret->name;
 	ret->source_version = ret->version;
 	const char *line = strstr(text.bytes, "\nSource: ");
@@ -87,8 +88,8 @@ static struct error *find_other_version(struct arena *arena, const char *name, c
 		size_t size = strcspn(line, " \n");
 		ret->source = arena_strndup(arena, line, size);
 		if (line[size] == ' ' && line[size + 1] == '(')
-			ret->source_version =
-				arena_strndup(arena, line + size + 2, strcspn(line + size + 2, ")\n"));
+			ret->source_version = arena_strndup(arena, line + size + 2,
+							    strcspn(line + size + 2, ")\n"));
 	}
 	return NULL;
 }
@@ -102,7 +103,8 @@ static struct error *find_installed(struct arena *arena, const char *name, struc
 		name);
 	if (!capture(command, &text) || !string_starts_with(text.bytes, "installed\t"))
 		return error_new(ERROR_KIND_NOT_FOUND,
-				 "package '%s' is not installed here, so its version is not known", name);
+				 "package '%s' is not installed here, so its version is not known",
+				 name);
 	char *at = text.bytes;
 	next_field(arena, &at);
 	ret->version = next_field(arena, &at);
@@ -205,7 +207,8 @@ static void add_deb822(const char *text, const char *codename, struct buffer *re
 static void add_one_line(const char *text, const char *codename, struct buffer *ret)
 {
 	_cleanup_free_ char *copy = xstrdup(text);
-	for (char *save, *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+	for (char *save, *line = strtok_r(copy, "\n", &save); line;
+	     line = strtok_r(NULL, "\n", &save)) {
 		line += strspn(line, " \t");
 		if (strncmp(line, "deb", 3) != 0 || !strchr(" \t[", line[3]))
 			continue;
@@ -225,7 +228,8 @@ static void add_one_line(const char *text, const char *codename, struct buffer *
 		const char *suite = strtok_r(NULL, " \t", &inner);
 		if (!uri || !suite || !names_suite(suite, strlen(suite), codename))
 			continue;
-		buffer_printf(ret, "Types: deb deb-src\nURIs: %s\nSuites: %s\nComponents:", uri, suite);
+		buffer_printf(ret, "Types: deb deb-src\nURIs: %s\nSuites: %s\nComponents:", uri,
+			      suite);
 		for (const char *part; (part = strtok_r(NULL, " \t", &inner)) && *part != '#';)
 			buffer_printf(ret, " %s", part);
 		buffer_puts(ret, "\n");
@@ -261,9 +265,10 @@ static struct error *machine_sources(const char *codename, struct buffer *ret)
 	if (folder)
 		closedir(folder);
 	if (!ret->size)
-		return error_new(ERROR_KIND_NOT_FOUND,
-				 "the machine's apt sources (/etc/apt) have no entry for suite '%s'",
-				 codename);
+		return error_new(
+			ERROR_KIND_NOT_FOUND,
+			"the machine's apt sources (/etc/apt) have no entry for suite '%s'",
+			codename);
 	return NULL;
 }
 
@@ -315,20 +320,11 @@ static struct error *make_root(const char *root, const char *sources, const char
 	TRY(file_write_atomic(options_path, options.bytes, options.size, 0644));
 	_cleanup_free_ char *apt_options = xasprintf("--aptopt=%s", options_path);
 	_cleanup_free_ char *architecture = xasprintf("--architectures=%s", package->architecture);
-	const char *const words[] = {"unshare",
-				     "-m",
-				     "--propagation",
-				     "private",
-				     "mmdebstrap",
-				     "--mode=root",
-				     "--variant=buildd",
-				     "--skip=check/empty",
-				     apt_options,
-				     architecture,
-				     package->codename,
-				     root,
-				     sources,
-				     NULL};
+	const char *const words[] = {
+		"unshare",    "-m",          "--propagation",    "private",
+		"mmdebstrap", "--mode=root", "--variant=buildd", "--skip=check/empty",
+		apt_options,  architecture,  package->codename,  root,
+		sources,      NULL};
 	return run_logged(words, log, "making a clean build root by mmdebstrap");
 }
 
@@ -336,8 +332,8 @@ struct error *package_root(struct arena *arena, const char *cache, struct packag
 			   const struct progress *progress, const char **ret)
 {
 	const char *folder = arena_printf(arena, "%s/roots", cache);
-	const char *root = arena_printf(arena, "%s/%s-%s", folder, package->codename,
-					package->architecture);
+	const char *root =
+		arena_printf(arena, "%s/%s-%s", folder, package->codename, package->architecture);
 	const char *mark = arena_printf(arena, "%s.complete", root);
 	TRY(directory_create_all(folder));
 	_cleanup_close_ int lock = -1;
@@ -366,9 +362,9 @@ struct error *package_root(struct arena *arena, const char *cache, struct packag
 char **package_environment(struct arena *arena, unsigned jobs, bool masquerade)
 {
 	static const char *const fixed[] = {
-		"HOME=/root",	 "USER=root",		    "LOGNAME=root",
-		"SHELL=/bin/sh", "LC_ALL=C.UTF-8",	    "TZ=UTC",
-		"TERM=dumb",	 "DEBIAN_FRONTEND=noninteractive", "CCACHE_DISABLE=1",
+		"HOME=/root",       "USER=root", "LOGNAME=root", "SHELL=/bin/sh",
+		"LC_ALL=C.UTF-8",   "TZ=UTC",    "TERM=dumb",    "DEBIAN_FRONTEND=noninteractive",
+		"CCACHE_DISABLE=1",
 	};
 	static const char *const passed[] = {"http_proxy", "https_proxy", "no_proxy"};
 	char **environment = arena_array(arena, 32, sizeof(char *));
@@ -381,10 +377,12 @@ char **package_environment(struct arena *arena, unsigned jobs, bool masquerade)
 	environment[count++] =
 		arena_printf(arena, "DEB_BUILD_OPTIONS=nocheck parallel=%u", jobs ? jobs : 1);
 	if (masquerade)
-		environment[count++] = arena_printf(arena, "SUTURE_RECORDS=%s", package_records_directory);
+		environment[count++] =
+			arena_printf(arena, "SUTURE_RECORDS=%s", package_records_directory);
 	for (size_t i = 0; !masquerade && i < ARRAY_SIZE(passed); i++)
 		if (getenv(passed[i]))
-			environment[count++] = arena_printf(arena, "%s=%s", passed[i], getenv(passed[i]));
+			environment[count++] =
+				arena_printf(arena, "%s=%s", passed[i], getenv(passed[i]));
 	return environment;
 }
 
@@ -403,8 +401,8 @@ static struct error *furnish(struct arena *arena, const char *upper)
 		size_t size;
 		_cleanup_error_ struct error *absent = file_read(files[i], &bytes, &size);
 		if (!absent)
-			TRY(file_write_atomic(arena_printf(arena, "%s%s", upper, files[i]), bytes, size,
-					      0644));
+			TRY(file_write_atomic(arena_printf(arena, "%s%s", upper, files[i]), bytes,
+					      size, 0644));
 	}
 	return file_write_atomic(arena_printf(arena, "%s/usr/sbin/policy-rc.d", upper), policy,
 				 strlen(policy), 0755);
@@ -420,21 +418,22 @@ struct error *package_locate(struct arena *arena, struct package *package, const
 	package->directory = NULL;
 	while ((entry = readdir(folder))) {
 		struct stat status;
-		if (entry->d_name[0] != '.' && fstatat(dirfd(folder), entry->d_name, &status, 0) == 0 &&
+		if (entry->d_name[0] != '.' &&
+		    fstatat(dirfd(folder), entry->d_name, &status, 0) == 0 &&
 		    S_ISDIR(status.st_mode))
 			package->directory =
 				arena_printf(arena, "%s/%s", build_directory, entry->d_name);
 	}
 	closedir(folder);
 	if (!package->directory)
-		return error_new(ERROR_KIND_NOT_FOUND, "the source of '%s' was unpacked nowhere in '%s'",
-				 package->source, path);
+		return error_new(ERROR_KIND_NOT_FOUND,
+				 "the source of '%s' was unpacked nowhere in '%s'", package->source,
+				 path);
 	return NULL;
 }
 
-struct error *package_prepare(struct arena *arena, struct package *package,
-			      const struct tree *tree, const char *log_path,
-			      const struct progress *progress)
+struct error *package_prepare(struct arena *arena, struct package *package, const struct tree *tree,
+			      const char *log_path, const struct progress *progress)
 {
 	TRY(directory_create_all(tree->upper));
 	TRY(furnish(arena, tree->upper));
@@ -471,13 +470,14 @@ struct error *package_prepare(struct arena *arena, struct package *package,
 		jobs_take_reply(&jobs, &reply);
 		if (job.status == 0)
 			continue;
-		_cleanup_free_ char *what = xasprintf("%s of '%s %s'", steps[i].stage, package->source,
-						      package->source_version);
+		_cleanup_free_ char *what = xasprintf("%s of '%s %s'", steps[i].stage,
+						      package->source, package->source_version);
 		struct error *error = build_failed(what, job.status, log_path);
 		// Old versions leave the archive, and some of its mirrors have no sources of updates.
 		if (i == 1 && error->kind == ERROR_KIND_BUILD) {
 			error->kind = ERROR_KIND_NOT_FOUND;
-			error = error_prefix(error, "the source of the installed '%s %s' cannot be had",
+			error = error_prefix(error,
+					     "the source of the installed '%s %s' cannot be had",
 					     package->name, package->version);
 		}
 		return error;

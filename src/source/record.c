@@ -42,7 +42,8 @@ struct error *record_parse(struct arena *arena, const char *name, char *bytes, s
 		error = error_new(ERROR_KIND_INPUT, "the record '%s' has no head", name);
 	while (!error && !whole) {
 		if (!range_within(at, 5, size)) {
-			error = error_new(ERROR_KIND_INPUT, "the record '%s' ends at byte %zu", name, at);
+			error = error_new(ERROR_KIND_INPUT, "the record '%s' ends at byte %zu",
+					  name, at);
 			break;
 		}
 		const uint8_t *field = (const uint8_t *)bytes + at;
@@ -50,9 +51,10 @@ struct error *record_parse(struct arena *arena, const char *name, char *bytes, s
 				  (uint32_t)field[4] << 24;
 		at += 5;
 		if (!range_within(at, length, size)) {
-			error = error_new(ERROR_KIND_INPUT,
-					  "the record '%s' has a field of %u bytes at %zu, past its end",
-					  name, length, at);
+			error = error_new(
+				ERROR_KIND_INPUT,
+				"the record '%s' has a field of %u bytes at %zu, past its end",
+				name, length, at);
 			break;
 		}
 		char *text = arena_strndup(arena, bytes + at, length);
@@ -111,7 +113,8 @@ struct error *record_parse(struct arena *arena, const char *name, char *bytes, s
 
 static int command_compare(const void *left, const void *right)
 {
-	const struct command *a = *(struct command *const *)left, *b = *(struct command *const *)right;
+	const struct command *a = *(struct command *const *)left,
+			     *b = *(struct command *const *)right;
 	if (a->start != b->start)
 		return a->start < b->start ? -1 : 1;
 	return strcmp(a->id, b->id);

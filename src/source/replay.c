@@ -17,8 +17,10 @@
 // Of assembler files there is nothing that a compiler could divide.
 static bool has_sections(const struct compile *compile)
 {
-	return compile->command->kind == TOOL_COMPILER && !string_ends_with(compile->source, ".s") &&
-	       !string_ends_with(compile->source, ".S") && !string_ends_with(compile->source, ".sx");
+	return compile->command->kind == TOOL_COMPILER &&
+	       !string_ends_with(compile->source, ".s") &&
+	       !string_ends_with(compile->source, ".S") &&
+	       !string_ends_with(compile->source, ".sx");
 }
 
 void replay_job(struct arena *arena, const char *root, const struct compile *compile,
@@ -41,18 +43,21 @@ void replay_job(struct arena *arena, const char *root, const struct compile *com
 			if (compile->linked) {
 				words[count++] = (char *)"-c";
 				words[count++] = (char *)"-o";
-				words[count++] = arena_printf(arena, "%s/%s", root, compile->object);
+				words[count++] =
+					arena_printf(arena, "%s/%s", root, compile->object);
 			}
 		}
 		if (i == command->word_count)
 			break;
 		unsigned char role = command->arguments.roles[i];
 		if (compile->linked && i) {
-			if (role == ARGUMENT_INPUT || role == ARGUMENT_LIBRARY || role == ARGUMENT_OUTPUT)
+			if (role == ARGUMENT_INPUT || role == ARGUMENT_LIBRARY ||
+			    role == ARGUMENT_OUTPUT)
 				continue;
 			if (role == ARGUMENT_SOURCE &&
-			    !string_equal(path_absolute(arena, command->directory, command->words[i]),
-					  compile->source))
+			    !string_equal(
+				    path_absolute(arena, command->directory, command->words[i]),
+				    compile->source))
 				continue;
 		}
 		words[count++] = command->words[i];

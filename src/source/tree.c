@@ -40,8 +40,8 @@ struct tree_session {
 
 char *path_absolute(struct arena *arena, const char *directory, const char *path)
 {
-	char *joined = path[0] == '/' ? arena_strdup(arena, path) :
-					arena_printf(arena, "%s/%s", directory, path);
+	char *joined = path[0] == '/' ? arena_strdup(arena, path)
+				      : arena_printf(arena, "%s/%s", directory, path);
 	// In place: the result is never longer.
 	char *out = joined;
 	for (const char *in = joined; *in;) {
@@ -172,12 +172,14 @@ static struct error *mount_copy(const struct tree *tree, int why)
 				whole = tree->layers[i];
 		}
 		_cleanup_free_ char *from = xasprintf("%s/.", whole);
-		const char *const words[] = {"cp", "-a", "--reflink=auto", "--", from, tree->upper, NULL};
+		const char *const words[] = {"cp",        "-a", "--reflink=auto", "--", from,
+					     tree->upper, NULL};
 		if (run_silently(words) != 0)
-			return error_new(ERROR_KIND_SYSTEM,
-					 "no overlay can be mounted on '%s' (%s), and '%s' could not be "
-					 "copied to '%s' instead",
-					 tree->at, strerror(why), whole, tree->upper);
+			return error_new(
+				ERROR_KIND_SYSTEM,
+				"no overlay can be mounted on '%s' (%s), and '%s' could not be "
+				"copied to '%s' instead",
+				tree->at, strerror(why), whole, tree->upper);
 		_cleanup_close_ int fd = open(mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
 		if (fd < 0)
 			return error_errno(errno, "cannot write '%s'", mark);
@@ -242,7 +244,8 @@ static struct error *enter_root(const struct tree *tree)
 		_cleanup_free_ char *to = xasprintf("%s/%s", tree->at, mounts[i].to);
 		TRY(directory_create_all(to));
 		if (mount(mounts[i].from, to, mounts[i].type, mounts[i].flags, NULL) < 0)
-			return error_errno(errno, "cannot mount '%s' in the build root", mounts[i].to);
+			return error_errno(errno, "cannot mount '%s' in the build root",
+					   mounts[i].to);
 	}
 	for (size_t i = 0; i < tree->bind_count; i++) {
 		const struct tree_bind *bind = &tree->binds[i];
@@ -250,7 +253,8 @@ static struct error *enter_root(const struct tree *tree)
 		TRY(directory_create_all(to));
 		if (mount(bind->from, to, NULL, MS_BIND, NULL) < 0)
 			return error_errno(errno, "cannot bind '%s' in the build root", bind->from);
-		if (bind->read_only && mount(NULL, to, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL) < 0)
+		if (bind->read_only &&
+		    mount(NULL, to, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL) < 0)
 			return error_errno(errno, "cannot bind '%s' read-only", bind->from);
 	}
 	if (chroot(tree->at) < 0 || chdir("/") < 0)
@@ -289,8 +293,8 @@ static _Noreturn void answer(int fd, struct error *error, const struct buffer *r
 	_exit(0);
 }
 
-static _Noreturn void session_process(const struct tree *tree, tree_function function, void *context,
-				      int fd, volatile size_t *done)
+static _Noreturn void session_process(const struct tree *tree, tree_function function,
+				      void *context, int fd, volatile size_t *done)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	struct tree_inside state = {.done = done};

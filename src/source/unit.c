@@ -77,9 +77,9 @@ static void add_library(struct arena *arena, struct build_graph *graph,
 		const char *word = command->words[i];
 		if (!string_starts_with(word, "-L"))
 			continue;
-		const char *folder = word[2] ? word + 2 :
-				     i + 1 < command->word_count ? command->words[i + 1] :
-								   ".";
+		const char *folder = word[2]                       ? word + 2
+				     : i + 1 < command->word_count ? command->words[i + 1]
+								   : ".";
 		const char *file = name[0] == ':' ? name + 1 : arena_printf(arena, "lib%s.a", name);
 		const char *path = path_absolute(arena, command->directory,
 						 arena_printf(arena, "%s/%s", folder, file));
@@ -126,7 +126,8 @@ static void add_linking(struct arena *arena, struct build_graph *graph,
 				     part = strtok_r(NULL, ",", &save))
 					if (part[0] != '-')
 						vec_push(&link->inputs.list,
-							 path_absolute(arena, command->directory, part));
+							 path_absolute(arena, command->directory,
+								       part));
 			}
 			break;
 		}
@@ -148,9 +149,10 @@ static void add_compiler(struct arena *arena, struct build_graph *graph,
 		if (arguments->roles[i] != ARGUMENT_SOURCE)
 			continue;
 		const char *source = path_absolute(arena, command->directory, command->words[i]);
-		const char *object = arguments->output ?
-					     arguments->output :
-					     arena_printf(arena, "%s.o", without_suffix(arena, source));
+		const char *object =
+			arguments->output
+				? arguments->output
+				: arena_printf(arena, "%s.o", without_suffix(arena, source));
 		add_compile(arena, graph, command, source,
 			    path_absolute(arena, command->directory, object), NULL);
 	}
@@ -177,9 +179,9 @@ static void add_archiver(struct arena *arena, struct build_graph *graph,
 	size_t i = 1;
 	while (i < command->word_count && string_starts_with(command->words[i], "--"))
 		i += string_equal(command->words[i], "--plugin") ||
-				     string_equal(command->words[i], "--target") ?
-			     2 :
-			     1;
+				     string_equal(command->words[i], "--target")
+			     ? 2
+			     : 1;
 	if (i >= command->word_count)
 		return;
 	const char *operation = command->words[i++];

@@ -158,11 +158,12 @@ static void finds_the_level_of_names(void **state)
 	(void)state;
 	mkdir("tree/src", 0777);
 	put("tree/src/a.txt", five);
-	static const char *const names[] = {"src/a.txt", "a/src/a.txt", "x/y/src/a.txt", "x/y/z/src/a.txt"};
+	static const char *const names[] = {"src/a.txt", "a/src/a.txt", "x/y/src/a.txt",
+					    "x/y/z/src/a.txt"};
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		_cleanup_free_ char *text =
-			xasprintf("--- %s\t2020-01-01\n+++ %s\t2020-01-02\n@@ -1 +1 @@\n-%s\n+%s\n", names[i],
-				  names[i], i % 2 ? "ONE" : "one", i % 2 ? "one" : "ONE");
+			xasprintf("--- %s\t2020-01-01\n+++ %s\t2020-01-02\n@@ -1 +1 @@\n-%s\n+%s\n",
+				  names[i], names[i], i % 2 ? "ONE" : "one", i % 2 ? "one" : "ONE");
 		put("d1", text);
 		assert_applies(1);
 	}
@@ -184,10 +185,11 @@ static void makes_and_removes_files(void **state)
 {
 	(void)state;
 	put("tree/a.txt", "gone\n");
-	put("d1", "diff --git a/new/deep/b.sh b/new/deep/b.sh\nnew file mode 100755\nindex 000..111\n"
-		  "--- /dev/null\n+++ b/new/deep/b.sh\n@@ -0,0 +1,2 @@\n+#!/bin/sh\n+exit 0\n"
-		  "diff --git a/a.txt b/a.txt\ndeleted file mode 100644\n--- a/a.txt\n+++ /dev/null\n"
-		  "@@ -1 +0,0 @@\n-gone\n");
+	put("d1",
+	    "diff --git a/new/deep/b.sh b/new/deep/b.sh\nnew file mode 100755\nindex 000..111\n"
+	    "--- /dev/null\n+++ b/new/deep/b.sh\n@@ -0,0 +1,2 @@\n+#!/bin/sh\n+exit 0\n"
+	    "diff --git a/a.txt b/a.txt\ndeleted file mode 100644\n--- a/a.txt\n+++ /dev/null\n"
+	    "@@ -1 +0,0 @@\n-gone\n");
 	// The folder of a new file need not exist, but then the level is that of the other names.
 	mkdir("tree/new", 0777);
 	mkdir("tree/new/deep", 0777);
@@ -203,7 +205,8 @@ static void renames_without_hunks(void **state)
 {
 	(void)state;
 	put("tree/a.txt", five);
-	put("d1", "diff --git a/a.txt b/b.txt\nsimilarity index 100%\nrename from a.txt\nrename to b.txt\n");
+	put("d1",
+	    "diff --git a/a.txt b/b.txt\nsimilarity index 100%\nrename from a.txt\nrename to b.txt\n");
 	assert_applies(1);
 	assert_content("tree/b.txt", five);
 	assert_false(path_exists("tree/a.txt"));
@@ -213,11 +216,13 @@ static void keeps_a_missing_line_end(void **state)
 {
 	(void)state;
 	put("tree/a.txt", "one\ntwo");
-	put("d1", "--- a/a.txt\n+++ b/a.txt\n@@ -1,2 +1,2 @@\n one\n-two\n\\ No newline at end of file\n"
-		  "+TWO\n\\ No newline at end of file\n");
+	put("d1",
+	    "--- a/a.txt\n+++ b/a.txt\n@@ -1,2 +1,2 @@\n one\n-two\n\\ No newline at end of file\n"
+	    "+TWO\n\\ No newline at end of file\n");
 	assert_applies(1);
 	assert_content("tree/a.txt", "one\nTWO");
-	put("d1", "--- a/a.txt\n+++ b/a.txt\n@@ -1,2 +1,2 @@\n one\n-TWO\n\\ No newline at end of file\n+two\n");
+	put("d1",
+	    "--- a/a.txt\n+++ b/a.txt\n@@ -1,2 +1,2 @@\n one\n-TWO\n\\ No newline at end of file\n+two\n");
 	assert_applies(1);
 	assert_content("tree/a.txt", "one\ntwo\n");
 }
@@ -258,9 +263,11 @@ static void refuses_what_is_no_diff(void **state)
 		{"*** a/a.txt\n--- b/a.txt\n***************\n", "context diff"},
 		{"--- a/a.txt\n+++ b/a.txt\n@@ -1,3 +1,3 @@\n one\n", "ends within a hunk"},
 		{"--- a/a.txt\n+++ b/a.txt\n@@ -1,x +1,3 @@\n one\n", "line numbers"},
-		{"--- a/a.txt\n+++ b/a.txt\n@@ -99999999999999999999 +1 @@\n one\n", "line numbers"},
+		{"--- a/a.txt\n+++ b/a.txt\n@@ -99999999999999999999 +1 @@\n one\n",
+		 "line numbers"},
 		{"--- a/a.txt\n+++ b/a.txt\n@@ -1,2 +1,1 @@\n one\n two\n", "longer than its head"},
-		{"--- a/a.txt\n+++ b/a.txt\n@@ -1,4 +1,4 @@\n one\ndiff --git a/b b/b\n", "shorter than"},
+		{"--- a/a.txt\n+++ b/a.txt\n@@ -1,4 +1,4 @@\n one\ndiff --git a/b b/b\n",
+		 "shorter than"},
 		{"@@ -1 +1 @@\n-one\n+ONE\n", "without '---'"},
 		{"diff --git a/a.txt b/a.txt\nGIT binary patch\nliteral 3\n", "binary file"},
 	};

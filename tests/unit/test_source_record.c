@@ -57,7 +57,8 @@ static void tools_by_name(void **state)
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		if (tool_kind_of(rows[i].name) != rows[i].kind)
-			fail_msg("'%s' is taken for kind %d", rows[i].name, tool_kind_of(rows[i].name));
+			fail_msg("'%s' is taken for kind %d", rows[i].name,
+				 tool_kind_of(rows[i].name));
 }
 
 // Words separated by spaces.
@@ -122,7 +123,8 @@ static void command_lines(void **state)
 static void put_field(struct buffer *buffer, char tag, const char *text)
 {
 	uint32_t size = (uint32_t)strlen(text);
-	const char head[5] = {tag, (char)size, (char)(size >> 8), (char)(size >> 16), (char)(size >> 24)};
+	const char head[5] = {tag, (char)size, (char)(size >> 8), (char)(size >> 16),
+			      (char)(size >> 24)};
 	buffer_append(buffer, head, sizeof(head));
 	buffer_append(buffer, text, size);
 }
@@ -191,10 +193,13 @@ static void dependencies_of_makefiles(void **state)
 {
 	(void)state;
 	struct names names = {0};
-	dependencies_parse(arena, "a.o: a.c ../h/x.h \\\n /usr/include/y.h my\\ file.h a$$b.h \\\r\n z.h\n\nx.h:\n",
-			   "/t/src", NULL, &names);
-	static const char *const expected[] = {"/t/src/a.c",	   "/t/h/x.h",	      "/usr/include/y.h",
-					       "/t/src/my file.h", "/t/src/a$b.h", "/t/src/z.h"};
+	dependencies_parse(
+		arena,
+		"a.o: a.c ../h/x.h \\\n /usr/include/y.h my\\ file.h a$$b.h \\\r\n z.h\n\nx.h:\n",
+		"/t/src", NULL, &names);
+	static const char *const expected[] = {"/t/src/a.c",       "/t/h/x.h",
+					       "/usr/include/y.h", "/t/src/my file.h",
+					       "/t/src/a$b.h",     "/t/src/z.h"};
 	assert_int_equal(names.list.count, ARRAY_SIZE(expected));
 	for (size_t i = 0; i < ARRAY_SIZE(expected); i++)
 		assert_string_equal(names.list.items[i], expected[i]);
@@ -212,8 +217,9 @@ static void paths(void **state)
 	static const struct {
 		const char *directory, *path, *expected;
 	} rows[] = {
-		{"/a", "b", "/a/b"},	    {"/a/b", "../c", "/a/c"},	 {"/a", "./b//c/.", "/a/b/c"},
-		{"/a", "/x/../y/", "/y"},   {"/", "../..", "/"},	 {"/a", "..b/.c", "/a/..b/.c"},
+		{"/a", "b", "/a/b"},          {"/a/b", "../c", "/a/c"},
+		{"/a", "./b//c/.", "/a/b/c"}, {"/a", "/x/../y/", "/y"},
+		{"/", "../..", "/"},          {"/a", "..b/.c", "/a/..b/.c"},
 		{"/a/b", "../../../c", "/c"},
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
@@ -299,8 +305,14 @@ static void compile_and_link_is_split(void **state)
 
 	struct job job;
 	replay_job(arena, "/t", compile, REPLAY_SECTIONED, -1, &job);
-	static const char *const expected[] = {"gcc", "-O2", "sub/b.c", "-Wl,-z,now",
-					       "-ffunction-sections", "-fdata-sections", "-c", "-o",
+	static const char *const expected[] = {"gcc",
+					       "-O2",
+					       "sub/b.c",
+					       "-Wl,-z,now",
+					       "-ffunction-sections",
+					       "-fdata-sections",
+					       "-c",
+					       "-o",
 					       "/t/bin/prog-b.o"};
 	for (size_t i = 0; i < ARRAY_SIZE(expected); i++)
 		assert_string_equal(job.words[i], expected[i]);
@@ -314,11 +326,13 @@ static void replays_in_front_of_two_hyphens(void **state)
 	static const char *const lines[] = {"clang -O2 -c -o a.o -- a.c", "as -o s.o s.s"};
 	struct build_graph graph = graph_of(lines, ARRAY_SIZE(lines));
 	struct job job;
-	replay_job(arena, "/t", hashmap_get_string(graph.compile_of, "a.o"), REPLAY_SECTIONED, -1, &job);
+	replay_job(arena, "/t", hashmap_get_string(graph.compile_of, "a.o"), REPLAY_SECTIONED, -1,
+		   &job);
 	assert_string_equal(job.words[5], "-ffunction-sections");
 	assert_string_equal(job.words[7], "--");
 	assert_string_equal(job.words[8], "a.c");
-	replay_job(arena, "/t", hashmap_get_string(graph.compile_of, "s.o"), REPLAY_SECTIONED, -1, &job);
+	replay_job(arena, "/t", hashmap_get_string(graph.compile_of, "s.o"), REPLAY_SECTIONED, -1,
+		   &job);
 	assert_null(job.words[4]);
 	build_graph_free(&graph);
 }
@@ -327,8 +341,11 @@ static void what_is_no_unit(void **state)
 {
 	(void)state;
 	static const char *const lines[] = {
-		"gcc -c /tmp/conftest.c -o /tmp/conftest.o", "gcc -S a.c", "as -o a.o /tmp/ccXyz.s",
-		"gcc -E a.c", "gcc -c ../out.c -o ../out.o",
+		"gcc -c /tmp/conftest.c -o /tmp/conftest.o",
+		"gcc -S a.c",
+		"as -o a.o /tmp/ccXyz.s",
+		"gcc -E a.c",
+		"gcc -c ../out.c -o ../out.o",
 	};
 	struct build_graph graph = graph_of(lines, ARRAY_SIZE(lines));
 	assert_int_equal(graph.compiles.count, 0);
