@@ -277,9 +277,94 @@ static struct error *compare_units(struct work *work, struct replays *again)
 	return error;
 }
 
+// Are all files of the diff read by compilers? A configure.ac or a generator is not.
+static bool only_sources_changed(struct work *work)
+{
+	for (size_t i = 0; i < work->changed.list.count; i++) {
+		const char *path =
+			arena_printf(work->arena, "%s/%s", work->root, work->changed.list.items[i]);
+		bool read = false;
+		for (size_t k = 0; !read && k < work->old_graph.compiles.count; k++)
+			read = compile_reads(work->old_graph.compiles.items[k], path);
+		if (!read)
+			return false;
+	}
+	return true;
+}
+
+// "./configure && make": make alone, where every object was compiled by one of the outermost makes.
+static void find_builders(struct work *work, struct commands *ret)
+{
+	const struct commands *all = &work->old_commands;
+	_cleanup_free_ bool *wanted = xcalloc(all->list.count + 1, sizeof(bool));
+	for (size_t i = 0; i < work->old_graph.compiles.count; i++) {
+		const struct compile *compile = work->old_graph.compiles.items[i];
+		if (!work_has_object(work, compile))
+			continue;
+		bool within = false;
+		for (size_t k = 0; !within && k < all->list.count; k++) {
+			const struct command *builder = all->list.items[k];
+			within = builder->kind == TOOL_BUILDER && builder->status == 0 &&
+				 builder->start < compile->command->start &&
+				 compile->command->start < builder->finish;
+			wanted[k] = wanted[k] || within;
+		}
+		if (!within)
+			return;
+	}
+	for (size_t k = 0; k < all->list.count; k++)
+		if (wanted[k])
+			vec_push(&ret->list, all->list.items[k]);
+}
+
+/*
+ * The build command on the old tree once more: what it makes differently there, from the same source,
+ * has nothing to do with the diff (a header with the time of day in it). Needed only when the new
+ * tree has such a unit at all, and then kept beside the plain build.
+ */
+static struct error *build_idle(struct work *work)
+{
+	const char *upper = work_path(work, "idle");
+	const char *mark = work_path(work, "idle.complete");
+	if (path_exists(mark))
+		return NULL;
+	TRY(tree_remove(upper));
+	struct commands builders = {0};
+	find_builders(work, &builders);
+	const struct run run = {
+		.tree = work_tree(work, VERSION_OLD, upper),
+		.records = work_path(work, "idle.records"),
+		.log = work_path(work, "idle.log"),
+		.stage = "old tree once more",
+		.builders = &builders,
+	};
+	struct error *error = command_run(work, &run);
+	vec_deinit(&builders.list);
+	return error ? error : file_write_atomic(mark, "", 0, 0666);
+}
+
+static struct error *check_idle_build(struct work *work)
+{
+	bool built = false;
+	for (size_t i = 0; i < work->units.count; i++) {
+		struct unit *unit = work->units.items[i];
+		if (unit->same || unit->reads || !unit->old || unit->old->linked)
+			continue;
+		if (!built)
+			TRY(build_idle(work));
+		built = true;
+		const char *once_more = work_made(work, work_path(work, "idle"), unit->object);
+		if (once_more && !objects_same(work, unit->plain_old, once_more))
+			unit->stable = false;
+	}
+	return NULL;
+}
+
 // Does the old object come out the same when it is compiled again?
 static struct error *check_stability(struct work *work, struct replays *again)
 {
+	if (!work->is_package)
+		TRY(check_idle_build(work));
 	for (size_t i = 0; i < work->units.count; i++)
 		if (!work->units.items[i]->same)
 			want_old(work, work->units.items[i], again, NULL);
@@ -291,14 +376,14 @@ static struct error *check_stability(struct work *work, struct replays *again)
 		if (unit->same || !unit->old)
 			continue;
 		const char *once_more = kept_path(work, unit->object, "again");
-		unit->stable = unit->plain_old == once_more ||
-			       objects_same(work, unit->plain_old, once_more);
+		if (unit->plain_old != once_more && !objects_same(work, unit->plain_old, once_more))
+			unit->stable = false;
 		if (unit->stable || unit->reads)
 			continue;
 		unit->dropped = true;
 		findings_add(
 			work->findings, FINDING_KIND_UNSTABLE_OBJECT, unit->object,
-			"'%s' differs between two compiles of the same source and reads no file of "
+			"'%s' differs between two builds of the same source and reads no file of "
 			"the diff",
 			unit->object);
 	}
@@ -383,48 +468,11 @@ static void find_readers(struct work *work)
 	}
 }
 
-/*
- * "./configure && make": in the new tree make alone, where that is enough. That is so when all files
- * of the diff are read by compilers (a changed configure.ac or generator is not), and every object
- * was compiled by one of the outermost makes.
- */
-static void find_builders(struct work *work, struct commands *ret)
-{
-	for (size_t i = 0; i < work->changed.list.count; i++) {
-		const char *path =
-			arena_printf(work->arena, "%s/%s", work->root, work->changed.list.items[i]);
-		bool read = false;
-		for (size_t k = 0; !read && k < work->old_graph.compiles.count; k++)
-			read = compile_reads(work->old_graph.compiles.items[k], path);
-		if (!read)
-			return;
-	}
-	const struct commands *all = &work->old_commands;
-	_cleanup_free_ bool *wanted = xcalloc(all->list.count + 1, sizeof(bool));
-	for (size_t i = 0; i < work->old_graph.compiles.count; i++) {
-		const struct compile *compile = work->old_graph.compiles.items[i];
-		if (!work_has_object(work, compile))
-			continue;
-		bool within = false;
-		for (size_t k = 0; !within && k < all->list.count; k++) {
-			const struct command *builder = all->list.items[k];
-			within = builder->kind == TOOL_BUILDER && builder->status == 0 &&
-				 builder->start < compile->command->start &&
-				 compile->command->start < builder->finish;
-			wanted[k] = wanted[k] || within;
-		}
-		if (!within)
-			return;
-	}
-	for (size_t k = 0; k < all->list.count; k++)
-		if (wanted[k])
-			vec_push(&ret->list, all->list.items[k]);
-}
-
 static struct error *build_new_tree(struct work *work, const char *log)
 {
 	struct commands builders = {0};
-	find_builders(work, &builders);
+	if (only_sources_changed(work))
+		find_builders(work, &builders);
 	const char *records = arena_printf(work->arena, "%s/records", work->patch_folder);
 	const struct run run = {
 		.tree = work_tree_becoming(work, VERSION_NEW),

@@ -154,8 +154,8 @@ static struct error *build_anew(struct work *work, const struct run *first)
 static struct error *make_plain_build(struct work *work)
 {
 	// Whatever an interrupted build left.
-	static const char *const leftovers[] = {"old",     "old.work", "old.whole",
-						"records", "patches",  "units"};
+	static const char *const leftovers[] = {"old",     "old.work", "old.whole",    "records",
+						"patches", "units",    "idle.complete"};
 	for (size_t i = 0; i < ARRAY_SIZE(leftovers); i++)
 		TRY(tree_remove(work_path(work, leftovers[i])));
 
