@@ -14,8 +14,8 @@
  * mounted (an overlay as the cache's own file system, old kernels), UPPER becomes a full copy that is
  * bound to the path; "UPPER.whole" says so.
  *
- * A clean build root is the same with two more steps: a PID namespace, so that nothing that a package
- * build started outlives it, and chroot.
+ * A PID namespace belongs to it, so that nothing that a build started outlives it, however it ends. A
+ * clean build root is the same with one more step, chroot.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -128,7 +128,7 @@ static struct error *enter_namespaces(const struct tree *tree)
 {
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
-	int flags = CLONE_NEWNS | (tree->root ? CLONE_NEWPID | CLONE_NEWIPC : 0);
+	int flags = CLONE_NEWNS | CLONE_NEWPID | (tree->root ? CLONE_NEWIPC : 0);
 	if (unshare(flags) < 0) {
 		if (errno != EPERM || tree->root)
 			return error_errno(errno, "cannot enter a mount namespace of its own");
@@ -266,6 +266,9 @@ static struct error *inside(const struct tree *tree, tree_function function, voi
 			    struct tree_inside *state)
 {
 	TRY(mount_overlay(tree));
+	// Of this PID namespace. In some containers that is not permitted: the outer one serves too.
+	if (!tree->root)
+		mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
 	if (tree->root)
 		TRY(enter_root(tree));
 	else if (chdir(tree->at) < 0)
@@ -294,16 +297,15 @@ static _Noreturn void answer(int fd, struct error *error, const struct buffer *r
 }
 
 static _Noreturn void session_process(const struct tree *tree, tree_function function,
-				      void *context, int fd, volatile size_t *done)
+				      void *context, int fd, volatile size_t *done, pid_t parent)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
 	struct tree_inside state = {.done = done};
 	struct error *error = enter_namespaces(tree);
-	if (error || !tree->root) {
-		if (!error)
-			error = inside(tree, function, context, &state);
+	if (error)
 		answer(fd, error, &state.reply);
-	}
 	// unshare(CLONE_NEWPID) is for children: the next one is PID 1 and takes all others with it.
 	pid_t pid = fork();
 	if (pid == 0) {
@@ -333,10 +335,10 @@ struct error *tree_start(const struct tree *tree, tree_function function, void *
 	if (done == MAP_FAILED)
 		out_of_memory();
 	fflush(NULL);
-	pid_t pid = fork();
+	pid_t parent = getpid(), pid = fork();
 	if (pid == 0) {
 		close(ends[0]);
-		session_process(tree, function, context, ends[1], done);
+		session_process(tree, function, context, ends[1], done, parent);
 	}
 	int error = errno;
 	close(ends[1]);
