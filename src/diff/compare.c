@@ -252,37 +252,91 @@ static bool same_step(struct atom *a, struct atom *b, const struct step *x, cons
 	return same_bytes(a, b, x->at, x->at + x->length);
 }
 
+// A difference that follows from another one: how far a jump inside the function goes, where the
+// entries of its jump table point.
+static bool is_consequence(const struct atom *a, const struct atom *b, const struct step *x,
+			   const struct step *y)
+{
+	if (!x->decoded || !y->decoded || x->length != y->length ||
+	    x->last - x->first != y->last - y->first)
+		return false;
+	const uint8_t *p = atom_bytes(a) + x->at, *q = atom_bytes(b) + y->at;
+	if (x->last == x->first) {
+		struct arch_instruction i, k;
+		const struct arch *arch = a->side->object->arch;
+		if (!arch->decode(p, x->length, x->at, &i) || !arch->decode(q, y->length, y->at, &k))
+			return false;
+		bool jumps = i.flow == k.flow &&
+			     (i.flow == ARCH_FLOW_JUMP || i.flow == ARCH_FLOW_BRANCH) &&
+			     i.pcrel_offset == k.pcrel_offset && i.pcrel_size == k.pcrel_size;
+		return jumps && memcmp(p, q, i.pcrel_offset) == 0;
+	}
+	if (!same_bytes(a, b, x->at, x->at + x->length))
+		return false;
+	for (size_t i = 0; i < x->last - x->first; i++) {
+		const struct reference *r = &a->references[x->first + i];
+		const struct reference *s = &b->references[y->first + i];
+		if (same_reference(a, b, r, s, 0))
+			continue;
+		if (r->offset != s->offset || r->type != s->type || !r->target || !s->target ||
+		    !r->target->by_content || !s->target->by_content ||
+		    what_data(r->target) != what_data(s->target) ||
+		    !string_equal(what_data(s->target), "jump table"))
+			return false;
+	}
+	return true;
+}
+
+static void explain_step(struct arena *arena, struct atom *a, struct atom *b, const struct step *x,
+			 const struct step *y, struct difference *ret)
+{
+	ret->old_offset = x->at;
+	ret->new_offset = y->at;
+	ret->old_text = instruction_text(arena, a, x->at, x->length);
+	ret->new_text = instruction_text(arena, b, y->at, y->length);
+	ret->reason = "an instruction differs";
+	if (x->at >= a->size || y->at >= b->size)
+		ret->reason = x->at >= a->size ? "code was added at its end" :
+						 "code is gone from its end";
+	if (x->length != y->length || x->last - x->first != y->last - y->first ||
+	    !same_bytes(a, b, x->at, x->at + x->length))
+		return;
+	for (size_t i = 0; i < x->last - x->first; i++) {
+		const struct reference *p = &a->references[x->first + i];
+		const struct reference *q = &b->references[y->first + i];
+		if (same_reference(a, b, p, q, 0))
+			continue;
+		ret->reason = reference_reason(arena, p, q);
+		return;
+	}
+}
+
 static void explain_code(struct arena *arena, struct atom *a, struct atom *b,
 			 struct difference *ret)
 {
 	atom_decode(a);
 	atom_decode(b);
-	// Up to the first difference both have the same lengths, so one offset serves both.
+	struct step first_x = { 0 }, first_y = { 0 };
+	bool found = false;
+	// Up to the first true difference both have the same lengths, so one offset serves both.
 	for (uint64_t at = 0; at < a->size || at < b->size;) {
 		struct step x = step_at(a, at), y = step_at(b, at);
-		if (!same_step(a, b, &x, &y)) {
-			ret->old_offset = ret->new_offset = at;
-			ret->old_text = instruction_text(arena, a, at, x.length);
-			ret->new_text = instruction_text(arena, b, at, y.length);
-			bool bytes = x.length == y.length && x.last - x.first == y.last - y.first &&
-				     x.last > x.first && same_bytes(a, b, at, at + x.length);
-			ret->reason = "an instruction differs";
-			if (at >= a->size || at >= b->size)
-				ret->reason = at >= a->size ? "code was added at its end" :
-							      "code is gone from its end";
-			for (size_t i = 0; bytes && i < x.last - x.first; i++) {
-				const struct reference *p = &a->references[x.first + i];
-				const struct reference *q = &b->references[y.first + i];
-				if (same_reference(a, b, p, q, 0))
-					continue;
-				ret->reason = reference_reason(arena, p, q);
-				break;
-			}
+		bool same = same_step(a, b, &x, &y);
+		if (!same && !is_consequence(a, b, &x, &y)) {
+			explain_step(arena, a, b, &x, &y, ret);
 			return;
+		}
+		if (!same && !found) {
+			first_x = x;
+			first_y = y;
+			found = true;
 		}
 		at += x.length;
 	}
-	ret->reason = "its exception table differs";
+	if (found)
+		explain_step(arena, a, b, &first_x, &first_y, ret);
+	else
+		ret->reason = "its exception table differs";
 }
 
 static void explain_data(struct arena *arena, struct atom *a, struct atom *b,
