@@ -20,6 +20,7 @@ int main(void)
 }
 END
 start ./counter
+# shellcheck disable=SC2034 # lib.sh reads it
 threads=3
 child=$(cat "/proc/$pid/task/$pid/children")
 child=${child% }

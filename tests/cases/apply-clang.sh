@@ -5,5 +5,4 @@
 need_ptrace
 need clang
 
-CC=clang
-variant
+CC=clang variant

@@ -23,5 +23,5 @@ change answer.c 's/ 1 : 0/ 2 : 0/'
 build_patch fix
 there_and_back 'two 2' 'two 1'
 lacks output.0 'one 2'
-pid=$first output=$PWD/output.0
+at "$first" "$PWD/output.0"
 there_and_back 'one 2' 'one 1'

@@ -265,10 +265,10 @@ unchanged_by()
 	runs
 }
 
-# code_digest [NAME]: of the code of the mapped file of that name, the program's unless given.
+# A digest of all code of the mapped file that the patch is for: a program or a library.
 code_digest()
 {
-	local name=${1-$program_name} range ranges
+	local name=$program_name range ranges
 	ranges=$(awk -v name="/$name" '$2 ~ /x/ && $6 ~ /^\// &&
 		substr($6, length($6) - length(name) + 1) == name { print $1 }' "/proc/$pid/maps")
 	[ -n "$ranges" ] || fail "no code of '$name' is mapped"

@@ -28,6 +28,7 @@ child=$(cat "/proc/$pid/task/$pid/children")
 child=${child% }
 pids+=("$child")
 revert fix
+# shellcheck disable=SC2034 # lib.sh reads it
 threads=4
 now_prints 'parent answer 1' 'parent answer 2'
 now_prints 'child answer 2' 'child answer 1'

@@ -21,7 +21,10 @@ END
 start ./counter
 change counter.c 's/return 1/return 2/'
 build_patch fix
-thread=$(ls "/proc/$pid/task" | grep -vx "$pid")
+for thread in "/proc/$pid/task"/*; do
+	thread=${thread##*/}
+	[ "$thread" = "$pid" ] || break
+done
 began=$SECONDS
 unchanged_by status 6 suture apply fix.sut -p "$pid" --timeout 500ms
 [ $((SECONDS - began)) -le 5 ] || fail 'it took much longer than the timeout'

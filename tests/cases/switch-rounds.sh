@@ -30,7 +30,7 @@ traces()
 {
 	wc -l < "/proc/$pid/maps"
 	ls "/proc/$pid/fd"
-	cat "/proc/$pid"/task/*/status | grep -E '^(Sig|Shd|TracerPid|Threads)'
+	cat "/proc/$pid"/task/*/status | grep -E '^(SigBlk|SigIgn|SigCgt|SigPnd|ShdPnd|TracerPid|Threads)'
 }
 suture apply fix.sut -p "$pid" > log && suture revert fix -p "$pid" > log
 traces > before
