@@ -621,3 +621,17 @@ bool side_has_strings(const struct side *side)
 			return true;
 	return false;
 }
+
+uint64_t side_next_cut(const struct side *side, const struct object_section *section, uint64_t offset)
+{
+	const struct section_info *info = &side->sections[section->index];
+	size_t low = 0, high = info->cut_count;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (info->cuts[middle] <= offset)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < info->cut_count ? info->cuts[low] : section->size;
+}

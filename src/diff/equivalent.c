@@ -7,7 +7,7 @@
  * moves. Without optimisation string literals stand in one .rodata, and a longer one moves all behind
  * it. Neither is a change: replacing such a function would be of no use, and where it is a main loop
  * it would keep the patch from ever being applied. The jump tables of all functions stand in one range,
-too, of which each function reads its own.
+ * too, of which each function reads its own.
  *
  * So the instructions are walked side by side. Filling is passed over; a direct jump equals one of
  * another length with the same condition and the same destination (inside the function: the
@@ -101,34 +101,48 @@ static bool same_branch(const struct walk *a, const struct walk *b, uint64_t at_
 }
 
 /**
- * A string literal that stands among other constants. Only in an object that has no section of
- * strings, and only where both texts end in a NUL: then it is a compiler's literal, and what stands
- * behind it is another datum.
+ * The text that a reference leads to: up to where something else begins, without the filling behind
+ * it. A literal may hold a NUL, so what ends it is the next place that somebody refers to.
  */
+static bool literal_at(const struct reference *reference, const uint8_t **ret, uint64_t *ret_size)
+{
+	const struct atom *atom = reference->target;
+	if (!atom || !atom->by_content || atom->symbol || atom->kind != ATOM_RODATA ||
+	    side_has_strings(atom->side))
+		return false;
+	int64_t place = reference_place(reference);
+	const uint8_t *bytes = atom_bytes(atom);
+	if (!bytes || place < 0 || (uint64_t)place >= atom->size)
+		return false;
+	uint64_t start = atom->start + (uint64_t)place;
+	uint64_t end = side_next_cut(atom->side, atom->section, start);
+	if (end > atom->start + atom->size)
+		end = atom->start + atom->size;
+	size_t count;
+	object_relocations_in(atom->section, start, end, &count);
+	const uint8_t *text = bytes + place;
+	uint64_t size = end - start;
+	if (count > 0 || size == 0 || text[size - 1] != '\0')
+		return false;
+	while (size > 0 && text[size - 1] == '\0')
+		size--;
+	// Tables hold other bytes than text.
+	for (uint64_t i = 0; i < size; i++)
+		if ((text[i] > 0 && text[i] < ' ' && !strchr("\t\n\r\033", text[i])) ||
+		    text[i] == 0x7f)
+			return false;
+	*ret = text;
+	*ret_size = size;
+	return size > 0;
+}
+
+/** A string literal that stands among other constants, in an object without a section of strings. */
 static bool same_literal(const struct reference *a, const struct reference *b)
 {
-	const struct atom *x = a->target, *y = b->target;
-	if (!x || !y || !x->by_content || !y->by_content || x->symbol || y->symbol ||
-	    x->kind != ATOM_RODATA || y->kind != ATOM_RODATA || side_has_strings(x->side) ||
-	    side_has_strings(y->side))
-		return false;
-	int64_t place_a = reference_place(a), place_b = reference_place(b);
-	const uint8_t *bytes_a = atom_bytes(x), *bytes_b = atom_bytes(y);
-	if (!bytes_a || !bytes_b || place_a < 0 || place_b < 0 || (uint64_t)place_a >= x->size ||
-	    (uint64_t)place_b >= y->size)
-		return false;
-	for (uint64_t i = 0;; i++) {
-		if ((uint64_t)place_a + i >= x->size || (uint64_t)place_b + i >= y->size)
-			return false;
-		uint8_t c = bytes_a[(uint64_t)place_a + i];
-		if (c != bytes_b[(uint64_t)place_b + i])
-			return false;
-		if (c == '\0')
-			return i > 0;
-		// Tables hold other bytes than text.
-		if ((c < ' ' && c != '\t' && c != '\n' && c != '\r' && c != '\033') || c == 0x7f)
-			return false;
-	}
+	const uint8_t *text_a, *text_b;
+	uint64_t size_a, size_b;
+	return literal_at(a, &text_a, &size_a) && literal_at(b, &text_b, &size_b) &&
+	       size_a == size_b && memcmp(text_a, text_b, size_a) == 0;
 }
 
 /** Entry @number of the jump table of @walk's function that @reference leads to, or NULL. */
@@ -189,6 +203,16 @@ static bool same_operands(const struct walk *a, const struct walk *b, uint64_t a
 		return false;
 	memcpy(bytes_a, a->bytes + at_a, x->length);
 	memcpy(bytes_b, b->bytes + at_b, x->length);
+	// The address of a label of its own: the code in between may have moved.
+	uint64_t to_a = x->target - a->atom->start, to_b = y->target - b->atom->start;
+	if (count == 0 && x->has_pcrel && to_a < a->atom->size) {
+		if (!y->has_pcrel || x->pcrel_offset != y->pcrel_offset ||
+		    x->pcrel_size != y->pcrel_size || to_b >= b->atom->size ||
+		    number_at(a, to_a) != number_at(b, to_b))
+			return false;
+		memset(bytes_a + x->pcrel_offset, 0, x->pcrel_size);
+		memset(bytes_b + x->pcrel_offset, 0, x->pcrel_size);
+	}
 	for (size_t i = 0; i < count; i++) {
 		const struct reference *reference_a = &a->atom->references[first_a + i];
 		const struct reference *reference_b = &b->atom->references[first_b + i];

@@ -149,6 +149,9 @@ bool section_is_frames(const struct object_section *section);
 bool section_is_exception_table(const struct object_section *section);
 /** Does the object have sections of strings? Without them literals stand among constants. */
 bool side_has_strings(const struct side *side);
+/** The next offset behind @offset that something refers to, in unnamed data; else the section's end. */
+uint64_t side_next_cut(const struct side *side, const struct object_section *section,
+		       uint64_t offset);
 /** Its name, or its place where it has none. */
 const char *atom_describe(struct atom *atom);
 

@@ -392,6 +392,64 @@ static void plain_objects_are_compared(void **state)
 	object_free(new_object);
 }
 
+// A longer string in front moves the literals of the others; one behind a NUL is still content.
+static void literals_without_string_sections(void **state)
+{
+	(void)state;
+	struct object *old_object, *new_object;
+	const char *format = "int puts(const char *); void w(const char *, int); void f(void) { puts(\"%s\"); }"
+			     "void g(void) { puts(\"unchanged\"); } void h(void) { w(\"a\\0%s\", 4); }"
+			     "void i(void) { puts(\"the last\"); }";
+	char *old_text = xasprintf(format, "one", "xy"), *new_text = xasprintf(format, "seven", "xz");
+	struct diff *diff = diff_of("-O0 -ffunction-sections -fdata-sections", old_text, new_text, NULL,
+				    &old_object, &new_object);
+	assert_int_equal(function_named(diff, "f")->verdict, DIFF_CHANGED);
+	assert_int_equal(function_named(diff, "g")->verdict, DIFF_SAME);
+	assert_int_equal(function_named(diff, "h")->verdict, DIFF_CHANGED);
+	assert_int_equal(function_named(diff, "i")->verdict, DIFF_SAME);
+	free(old_text);
+	free(new_text);
+	diff_free(diff);
+	object_free(old_object);
+	object_free(new_object);
+}
+
+// The neighbour grows beyond a short jump's reach: the jump over it becomes a long one, and what
+// stands behind the jump moves. @label: where the address in the first instruction points.
+static char *jump_over(int neighbour, const char *label)
+{
+	return xasprintf(".text\n.type a,@function\na: lea %s(%%rip), %%rdx\n test %%edi, %%edi\n"
+			 " jne c\n1: add $2, %%eax\n2: ret\n.size a, .-a\n"
+			 ".type t,@function\nt: .rept %d\n inc %%eax\n .endr\n ret\n.size t, .-t\n"
+			 ".type c,@function\nc: call a\n ret\n.size c, .-c\n",
+			 label, neighbour);
+}
+
+static void jumps_of_another_length_are_no_change(void **state)
+{
+	(void)state;
+	static const struct { const char *label; enum diff_verdict verdict; } cases[] = {
+		{ "1f", DIFF_SAME },
+		{ "2f", DIFF_CHANGED },
+	};
+	const struct diff_options options = { .verdicts_only = true };
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char *old_text = jump_over(2, "1f"), *new_text = jump_over(200, cases[i].label);
+		struct object *old_object = compile("gcc", "", ".s", old_text, "old.o");
+		struct object *new_object = compile("gcc", "", ".s", new_text, "new.o");
+		struct diff *diff = NULL;
+		assert_ok(diff_objects(old_object, new_object, &options, &diff));
+		assert_int_equal(function_named(diff, "t")->verdict, DIFF_CHANGED);
+		assert_int_equal(function_named(diff, "a")->verdict, cases[i].verdict);
+		assert_int_equal(function_named(diff, "c")->verdict, DIFF_SAME);
+		free(old_text);
+		free(new_text);
+		diff_free(diff);
+		object_free(old_object);
+		object_free(new_object);
+	}
+}
+
 static void changed_elsewhere_forces_a_function(void **state)
 {
 	(void)state;
@@ -468,6 +526,8 @@ int main(void)
 		IN_DIRECTORY(changes_of_gcc),
 		IN_DIRECTORY(changes_of_clang),
 		IN_DIRECTORY(plain_objects_are_compared),
+		IN_DIRECTORY(literals_without_string_sections),
+		IN_DIRECTORY(jumps_of_another_length_are_no_change),
 		IN_DIRECTORY(changed_elsewhere_forces_a_function),
 		IN_DIRECTORY(the_first_difference_is_named),
 		IN_DIRECTORY(same_input_gives_the_same_bytes),
