@@ -62,12 +62,8 @@ struct thread_state {
 	struct user_regs_struct resume; /* what it runs on with: healed, or as at the stop */
 	uint64_t generation; /* of the last walk that saw it */
 	struct thread_sample sample;
-	/*
-	 * When the call that was issued again is to end, known from the stop before this one as long
-	 * as the task was not put on a CPU since (then slices is deadline_slices).
-	 */
-	uint64_t deadline_ns;
-	uint64_t deadline_slices;
+	bool reissued; /* it stands in the call that the stop before this one issued again */
+	uint64_t deadline_ns; /* when that call is to end; 0: not known */
 };
 
 struct clock_offset {
