@@ -379,7 +379,7 @@ struct object_symbol *clone_target(struct clone *clone, struct atom *from,
 	} else {
 		symbol = data_target(clone, from, reference, &bias);
 	}
-	*ret_addend = reference->addend + bias;
+	*ret_addend = addend_add(reference->addend, bias);
 	return symbol;
 }
 

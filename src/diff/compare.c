@@ -166,7 +166,7 @@ static const char *describe_target(struct arena *arena, const struct reference *
 	if (place == 0)
 		return arena_strdup(arena, name);
 	return arena_printf(arena, "%s%s0x%" PRIx64, name, place < 0 ? "-" : "+",
-			    (uint64_t)(place < 0 ? -place : place));
+			    place < 0 ? -(uint64_t)place : (uint64_t)place);
 }
 
 static const char *instruction_text(struct arena *arena, struct atom *atom, uint64_t at,

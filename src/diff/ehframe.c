@@ -123,7 +123,7 @@ static struct object_symbol *record_target(struct clone *clone, const struct fra
 		return clone_target(clone, frame->function, reference, ret_addend);
 	int64_t bias;
 	struct object_symbol *symbol = clone_place(clone, frame->function, &bias);
-	*ret_addend = reference->addend + bias;
+	*ret_addend = addend_add(reference->addend, bias);
 	return symbol;
 }
 

@@ -161,10 +161,16 @@ const char *atom_describe(struct atom *atom);
 void atom_resolve(struct atom *atom);
 /** The same with reference.branch and .adjust of every one. */
 void atom_decode(struct atom *atom);
+/** Addends come from files: their sums wrap around, as the linker's do. */
+static inline int64_t addend_add(int64_t addend, int64_t more)
+{
+	return (int64_t)((uint64_t)addend + (uint64_t)more);
+}
+
 /** Where in its target the reference points, after atom_decode(). */
 static inline int64_t reference_place(const struct reference *reference)
 {
-	return reference->addend + reference->adjust;
+	return addend_add(reference->addend, reference->adjust);
 }
 /** One relocation of a section that is not carved, seen from @atom's side. */
 struct reference side_reference(const struct side *side, const struct object_relocation *relocation);

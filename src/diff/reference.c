@@ -74,20 +74,22 @@ static void resolve_target(const struct side *side, struct reference *reference,
 	if (symbol->type != STT_SECTION) {
 		reference->target = side_symbol_atom(side, symbol);
 		if (reference->target)
-			reference->addend += (int64_t)(symbol->value - reference->target->start);
+			reference->addend =
+				addend_add(reference->addend,
+					   (int64_t)(symbol->value - reference->target->start));
 		return;
 	}
 
 	const struct section_info *info = &side->sections[symbol->section->index];
 	if (info->count == 0)
 		return;
-	int64_t place = relocation->addend + reference->adjust;
+	int64_t place = addend_add(relocation->addend, reference->adjust);
 	// In front of a section's start: `table[i - 4]` with a constant folded in.
 	uint64_t offset = place < 0 ? 0 : (uint64_t)place;
 	if (info->count > 1 && reference->adjust < 0 && offset > symbol->section->size)
 		offset = (uint64_t)relocation->addend;
 	reference->target = side_atom_at(side, symbol->section, offset);
-	reference->addend -= (int64_t)reference->target->start;
+	reference->addend = addend_add(reference->addend, -(int64_t)reference->target->start);
 }
 
 static bool is_direct(enum arch_flow flow)
