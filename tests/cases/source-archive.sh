@@ -4,7 +4,7 @@
 # An object that reaches the program through an archive and a response file.
 . "${0%/*}/lib.sh"
 
-program_name=prog; mkdir -p tree/lib && cp "$cases/target.h" tree/
+mkdir -p tree/lib && cp "$cases/target.h" tree/
 cat > tree/main.c <<'END'
 #include "target.h"
 int answer(void);

@@ -4,7 +4,7 @@
 # One command that compiles two files and links them: each has its object.
 . "${0%/*}/lib.sh"
 
-program_name=prog; mkdir tree && cp "$cases/target.h" tree/
+mkdir tree && cp "$cases/target.h" tree/
 cat > tree/a.c <<'END'
 #include "target.h"
 int answer(void);

@@ -14,11 +14,13 @@ END
 change counter.c 's/return 1/return 2/'
 mkdir disk
 export XDG_CACHE_HOME=$PWD/disk
+# shellcheck disable=SC2016 # for the inner shell
 status 11 unshare -m sh -c 'mount -t tmpfs -o ro none disk &&
 	"$0" build -q -s tree -t ./counter -o fix.sut fix.patch -- make' "$SUTURE"
 contains err "$PWD/disk"
 contains err 'Read-only file system'
 for size in 64k 1100k; do
+	# shellcheck disable=SC2016
 	status 11 unshare -m sh -c 'mount -t tmpfs -o size=$1 none disk &&
 		"$0" build -q -s tree -t ./counter -o fix.sut fix.patch -- \
 			sh -c "make && cp /bin/bash . && sync"' "$SUTURE" $size

@@ -4,7 +4,7 @@
 # A changed table from which a script makes a header: its readers are rebuilt.
 . "${0%/*}/lib.sh"
 
-mkdir tree && cp "$cases/target.h" tree/ && program_name=prog
+mkdir tree && cp "$cases/target.h" tree/
 cat > tree/prog.c <<'END'
 #include "target.h"
 NOIPA int answer(void)

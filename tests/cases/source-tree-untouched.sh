@@ -4,7 +4,8 @@
 # The tree of the user is only read, and it may lie at an odd path.
 . "${0%/*}/lib.sh"
 
-mkdir 'odd, path:with spaces' && cd 'odd, path:with spaces'
+mkdir 'odd, path:with spaces'
+cd 'odd, path:with spaces'
 program counter <<'END'
 #include "target.h"
 NOIPA int answer(void) { return 1; }
