@@ -431,7 +431,7 @@ int main(int argc, char **argv)
 		if (!resolved_is_clang(tool.name)) {
 			char *variable = join("DEPENDENCIES_OUTPUT=", dependency_file, " object");
 			words_push(&environment, variable);
-		} else if (arguments.source_count == 1 && arguments.compile) {
+		} else if (arguments.source_count == 1) {
 			// In front, where "--" cannot hide them.
 			words.count = 0;
 			words_push(&words, argv[0]);

@@ -17,13 +17,21 @@ extern char **environ;
 // More units than this are not compiled on suspicion while the new tree is built.
 enum { PREFETCH_LIMIT = 8 };
 
+// A compile whose dependencies are not known may read any header.
+static bool reads_unknown(const struct compile *compile)
+{
+	return !compile->command->dependencies && compile->command->kind == TOOL_COMPILER &&
+	       !string_ends_with(compile->source, ".s");
+}
+
 static bool reads_changed(struct work *work, const struct compile *compile, struct names *ret)
 {
 	bool reads = false;
 	for (size_t i = 0; compile && i < work->changed.list.count; i++) {
 		const char *name = work->changed.list.items[i];
 		_cleanup_free_ char *path = xasprintf("%s/%s", work->root, name);
-		if (!compile_reads(compile, path))
+		if (!compile_reads(compile, path) &&
+		    !(reads_unknown(compile) && !argument_is_source(name)))
 			continue;
 		reads = true;
 		if (ret)
