@@ -28,8 +28,12 @@ static UNUSED void succeed(struct error *error)
 }
 
 /** The error must have that kind; its message is returned (and leaks: a test). */
+/* Its message, which lasts until the next one. */
 static UNUSED const char *fail_with(struct error *error, enum error_kind kind)
 {
+	static struct error *last;
+	error_free(last);
+	last = error;
 	if (!error)
 		fail_msg("no error where %s was expected", error_kind_word(kind));
 	if (error->kind != kind)
