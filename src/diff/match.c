@@ -393,7 +393,8 @@ static void match_by_uses(struct side *old_side)
 	}
 }
 
-static void match_component(struct group *group, struct findings *findings)
+// @used: by anything at all. What nothing refers to is in nobody's way, whichever it is.
+static void match_component(struct group *group, bool used, struct findings *findings)
 {
 	struct atoms *old_atoms = &group->old_atoms, *new_atoms = &group->new_atoms;
 	bool torn = false;
@@ -421,7 +422,7 @@ static void match_component(struct group *group, struct findings *findings)
 		drop_matched(old_atoms);
 		drop_matched(new_atoms);
 	}
-	if (old_atoms->list.count > 0)
+	if (used && old_atoms->list.count > 0)
 		ambiguous(group, findings);
 }
 
@@ -464,8 +465,13 @@ static void match_statics(struct side *old_side, struct side *new_side, struct f
 		group_add(group_get(&components, &leader, sizeof(leader)), atom->side == new_side,
 			  atom);
 	}
-	for (size_t i = 0; i < components.list.count; i++)
-		match_component(components.list.items[i], findings);
+	for (size_t i = 0; i < components.list.count; i++) {
+		struct group *group = components.list.items[i];
+		bool any = false;
+		for (size_t k = 0; k < group->old_atoms.list.count; k++)
+			any |= used[group->old_atoms.list.items[k]->mark - 1];
+		match_component(group, any, findings);
+	}
 
 	grouping_deinit(&components);
 	hashmap_free(users);
