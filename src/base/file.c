@@ -16,6 +16,9 @@ struct error *file_read_at(int dirfd, const char *path, char **ret, size_t *ret_
 	struct stat status;
 	if (fd < 0 || fstat(fd, &status) < 0)
 		return error_errno(errno, "cannot read '%s'", path);
+	// /dev/zero has no end.
+	if (S_ISCHR(status.st_mode) || S_ISBLK(status.st_mode))
+		return error_new(ERROR_KIND_INPUT, "'%s' is a device, not a file", path);
 
 	// A hint: 0 in /proc, and a file may grow while it is read. One more byte meets the end.
 	size_t capacity = S_ISREG(status.st_mode) ? (size_t)status.st_size + 1 : 0;

@@ -47,8 +47,9 @@ static struct error *check_canaries(const char *command)
 		return error_errno(errno, "cannot run the check '%s'", command);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return NULL;
-	return error_new(ERROR_KIND_REFUSED, "the check '%s' failed with %s %d: the canaries were "
-					     "reverted and no other process was touched",
+	return error_new(ERROR_KIND_REFUSED,
+			 "the check '%s' failed with %s %d: the canaries were "
+			 "reverted and no other process was touched",
 			 command, WIFSIGNALED(status) ? "signal" : "status",
 			 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 }
@@ -74,7 +75,7 @@ static struct error *apply_canaries(const struct target_action *action,
 	back.done = "reverted";
 	back.already = "not applied";
 	back.act = revert;
-	struct target_results reverted = { 0 };
+	struct target_results reverted = {0};
 	for (size_t i = 0; i < results->list.count; i++)
 		if (!results->list.items[i].error && !results->list.items[i].outcome.already)
 			target_act(&back, results->list.items[i].pid, live_options, &reverted);
@@ -89,7 +90,8 @@ static struct error *run(struct command_context *context)
 		return error_new(ERROR_KIND_USAGE,
 				 "say which processes: either '--pid PID' or '--all'");
 	if ((options.canary > 0) != (options.check != NULL))
-		return error_new(ERROR_KIND_USAGE, "'--canary N' and '--check COMMAND' go together");
+		return error_new(ERROR_KIND_USAGE,
+				 "'--canary N' and '--check COMMAND' go together");
 
 	_cleanup_(patch_cleanup) struct patch *patch = NULL;
 	TRY(patch_open(context->operands[0], &patch));
@@ -107,7 +109,7 @@ static struct error *run(struct command_context *context)
 		.concerns = concerns,
 		.act = act,
 	};
-	_cleanup_(target_results_deinit) struct target_results results = { 0 };
+	_cleanup_(target_results_deinit) struct target_results results = {0};
 	size_t next = 0;
 	if (options.canary > 0 && !options.dry_run) {
 		struct error *error = apply_canaries(&action, &live_options, &results);

@@ -99,7 +99,8 @@ static struct error *find_link(struct build *build)
 		const struct source_link *link = &build->source->links.items[i];
 		_cleanup_(image_cleanup) struct image *image = NULL;
 		// A build links other things than programs, too (relocatable objects, other CPUs).
-		_cleanup_error_ struct error *error = image_open(link->file, NULL, &image);
+		_cleanup_error_ struct error *error =
+			image_open(link->unstripped ? link->unstripped : link->file, NULL, &image);
 		if (error)
 			continue;
 		bool by_name = string_equal(path_basename(link->name), name) ||
@@ -145,9 +146,9 @@ static void changed_names(const struct diff *diff, struct string_list *names)
 
 static struct error *diff_unit(struct unit *unit)
 {
-	const struct diff_options plain_options = { .verdicts_only = true };
+	const struct diff_options plain_options = {.verdicts_only = true};
 	TRY(diff_objects(unit->plain_old, unit->plain_new, &plain_options, &unit->plain_diff));
-	struct string_list names = { 0 };
+	struct string_list names = {0};
 	changed_names(unit->plain_diff, &names);
 	const struct diff_options diff_options = {
 		.changed_elsewhere = names.items,
@@ -176,23 +177,32 @@ static void say_reasons(const struct build *build, const struct unit *unit)
 	}
 }
 
-static struct error *add_unit(struct build *build, const struct source_unit *source)
+static struct error *add_unit(struct build *build, const struct source_unit *source, bool changed)
 {
 	if (!is_linked(build, source)) {
 		findings_add(&build->findings, FINDING_KIND_NOT_IN_TARGET, source->name,
 			     "'%s' is changed but not linked into '%s'", source->name, build->link);
 		return NULL;
 	}
-	vec_push(&build->units, (struct unit){ .source = source });
+	vec_push(&build->units, (struct unit){.source = source});
 	struct unit *unit = &build->units.items[build->units.count - 1];
-	TRY(object_open(source->plain_old, &unit->plain_old));
-	TRY(image_match_object(build->image, unit->plain_old, &build->findings, &unit->match));
+	// An object that only the new tree has: everything in it is new.
+	if (!source->plain_old) {
+		TRY(object_open(source->plain_new, &unit->plain_new));
+		unit->plain_old = object_create(unit->plain_new->arch, source->name);
+		unit->old = object_create(unit->plain_new->arch, source->name);
+	} else {
+		TRY(object_open(source->plain_old, &unit->plain_old));
+	}
 	// Every object that read a changed file must be the target's: code that is inlined elsewhere
 	// would miss the fix in silence. The differ is asked only about those that changed.
-	if (!source->plain_new || !source->sectioned_old || !source->sectioned_new)
+	TRY(image_match_object(build->image, unit->plain_old, &build->findings, &unit->match));
+	if (!changed || !source->sectioned_new)
 		return NULL;
-	TRY(object_open(source->plain_new, &unit->plain_new));
-	TRY(object_open(source->sectioned_old, &unit->old));
+	if (!unit->plain_new)
+		TRY(object_open(source->plain_new, &unit->plain_new));
+	if (!unit->old)
+		TRY(object_open(source->sectioned_old, &unit->old));
 	TRY(object_open(source->sectioned_new, &unit->new));
 	TRY(error_prefix(diff_unit(unit), "%s", source->name));
 	findings_merge(&build->findings, &unit->diff->findings);
@@ -225,7 +235,7 @@ static struct error *link_patch(struct build *build, uint8_t **ret, size_t *ret_
 		};
 		patch_builder_add_unit(builder, &patch_unit);
 	}
-	_cleanup_buffer_ struct buffer description = { 0 };
+	_cleanup_buffer_ struct buffer description = {0};
 	for (size_t i = 0; i < build->context->operand_count; i++)
 		buffer_printf(&description, "%s%s", i ? ", " : "",
 			      path_basename(build->context->operands[i]));
@@ -253,7 +263,8 @@ static struct error *refuse(const struct build *build)
 				 findings_count(&build->findings, FINDING_REFUSAL) == 1 ? "" : "s",
 				 findings_count(&build->findings, FINDING_REFUSAL) == 1 ? "s" : "",
 				 build->source->log);
-	return error_new(ERROR_KIND_REFUSED, "no patch is written: the diff changes no code of '%s'",
+	return error_new(ERROR_KIND_REFUSED,
+			 "no patch is written: the diff changes no code of '%s'",
 			 build->image->path);
 }
 
@@ -279,14 +290,15 @@ static struct error *open_bases(struct build *build)
 					 options.target,
 					 build_id_format(&build->image->build_id, id));
 		if (base->diff_count == 0)
-			return error_new(ERROR_KIND_INPUT,
-					 "'%s' does not hold the diffs it was built from, so nothing "
-					 "can be built on top of it",
-					 options.bases.items[i]);
+			return error_new(
+				ERROR_KIND_INPUT,
+				"'%s' does not hold the diffs it was built from, so nothing "
+				"can be built on top of it",
+				options.bases.items[i]);
 		TRY(directory_create_all(options.cache));
 		for (size_t d = 0; d < base->diff_count; d++) {
-			char *path = xasprintf("%s/base-%d-%zu-%zu.diff", options.cache, getpid(),
-					       i, d);
+			char *path =
+				xasprintf("%s/base-%d-%zu-%zu.diff", options.cache, getpid(), i, d);
 			vec_push(&build->base_diffs, path);
 			TRY(file_write_atomic(path, base->diffs[d].bytes, base->diffs[d].size,
 					      0600));
@@ -304,7 +316,7 @@ static struct error *open_bases(struct build *build)
 static char *name_from(const char *path)
 {
 	char *name = xstrdup(path_basename(path));
-	static const char *const endings[] = { ".sut", ".patch", ".diff" };
+	static const char *const endings[] = {".sut", ".patch", ".diff"};
 	for (size_t i = 0; i < ARRAY_SIZE(endings); i++)
 		if (string_ends_with(name, endings[i]) && strlen(name) > strlen(endings[i]))
 			name[strlen(name) - strlen(endings[i])] = '\0';
@@ -347,10 +359,14 @@ static struct error *run_with(struct build *build)
 	TRY(find_link(build));
 	// From here on the target has the build's symbols wherever the code is the same.
 
-	const size_t count = build->source->units.count;
+	const size_t changed = build->source->units.count;
+	const size_t count = changed + build->source->unchanged_units.count;
 	for (size_t i = 0; i < count; i++) {
 		progress_report(context->progress, "comparing", i, count);
-		TRY(add_unit(build, &build->source->units.items[i]));
+		const struct source_unit *unit =
+			i < changed ? &build->source->units.items[i]
+				    : &build->source->unchanged_units.items[i - changed];
+		TRY(add_unit(build, unit, i < changed));
 	}
 	for (size_t i = 0; i < options.accepted.count; i++)
 		TRY(findings_accept(&build->findings, options.accepted.items[i]));
@@ -399,7 +415,7 @@ static struct error *run(struct command_context *context)
 	if (!options.jobs)
 		options.jobs = (uint64_t)sysconf(_SC_NPROCESSORS_ONLN);
 
-	struct build build = { .context = context };
+	struct build build = {.context = context};
 	struct error *error = run_with(&build);
 	build_deinit(&build);
 	return error;
@@ -425,9 +441,10 @@ const struct command command_build = {
 		(const struct option_row[]){
 			OPTION_STRING("source", 's', "DIRECTORY",
 				      "the source that the program was built from", &options.tree),
-			OPTION_STRING("package", 0, "NAME",
-				      "a distribution package: its own source in a clean build root",
-				      &options.package),
+			OPTION_STRING(
+				"package", 0, "NAME",
+				"a distribution package: its own source in a clean build root",
+				&options.package),
 			OPTION_STRING("target", 't', "FILE", "the program or library that runs",
 				      &options.target),
 			OPTION_STRING("debug", 0, "FILE", "the target's separate debug file",
@@ -436,15 +453,18 @@ const struct command command_build = {
 				      &options.name),
 			OPTION_STRING("output", 'o', "FILE", "write the patch to FILE (NAME.sut)",
 				      &options.output),
-			OPTION_U64("jobs", 'j', "N", "compile N at once (one per CPU)", &options.jobs),
+			OPTION_U64("jobs", 'j', "N", "compile N at once (one per CPU)",
+				   &options.jobs),
 			OPTION_STRINGS("base", 0, "FIRST.sut",
 				       "build on top of this patch; may be given again",
 				       &options.bases),
 			OPTION_FLAG("replace", 0, "take out all earlier patches of the program",
 				    &options.replaces_all),
 			OPTION_STRINGS("accept", 0, "KIND:SYMBOL",
-				       "accept this finding; may be given again", &options.accepted),
-			OPTION_STRING("cache", 0, "DIRECTORY", "where builds are kept", &options.cache),
+				       "accept this finding; may be given again",
+				       &options.accepted),
+			OPTION_STRING("cache", 0, "DIRECTORY", "where builds are kept",
+				      &options.cache),
 			OPTION_FLAG("keep", 0, "keep the work folders of a build that fails",
 				    &options.keep),
 			OPTION_JSON(&options.json),

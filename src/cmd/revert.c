@@ -13,23 +13,34 @@ static struct {
 	.timeout = 10000000000,
 };
 
+/** The patch's name, and where its file was given the digest that it must have. */
+struct wanted {
+	const char *name;
+	const struct digest *digest; /* NULL: any */
+};
+
 static bool concerns(struct process *process, void *context)
 {
+	const struct wanted *wanted = context;
 	_cleanup_live_status_ struct live_status *status = NULL;
 	_cleanup_error_ struct error *error = live_status_read(process, &status);
 	if (error)
 		return false;
-	for (size_t i = 0; i < status->patches.count; i++)
-		if (string_equal(status->patches.items[i].name, context) &&
-		    status->patches.items[i].state != LIVE_STATE_REVERTED)
+	for (size_t i = 0; i < status->patches.count; i++) {
+		const struct live_patch *patch = &status->patches.items[i];
+		if (string_equal(patch->name, wanted->name) &&
+		    (!wanted->digest || digest_equal(&patch->digest, wanted->digest)) &&
+		    patch->state != LIVE_STATE_REVERTED)
 			return true;
+	}
 	return false;
 }
 
 static struct error *act(struct process *process, const struct live_options *live_options,
 			 struct live_outcome *outcome, void *context)
 {
-	return live_revert(process, context, live_options, outcome);
+	const struct wanted *wanted = context;
+	return live_revert(process, wanted->name, live_options, outcome);
 }
 
 static struct error *run(struct command_context *context)
@@ -41,23 +52,25 @@ static struct error *run(struct command_context *context)
 		.timeout_ns = options.timeout,
 		.progress = context->progress,
 	};
-	// The file is as good as the name that stands in it.
+	// The file is as good as the name that stands in it, and better with --all: another program's
+	// patch may have the same name.
 	_cleanup_(patch_cleanup) struct patch *patch = NULL;
-	const char *name = context->operands[0];
-	if (string_ends_with(name, ".sut")) {
-		TRY(patch_open(name, &patch));
-		name = patch->name;
+	struct wanted wanted = {.name = context->operands[0]};
+	if (string_ends_with(wanted.name, ".sut")) {
+		TRY(patch_open(wanted.name, &patch));
+		wanted.name = patch->name;
+		wanted.digest = &patch->digest;
 	}
 	const struct target_action action = {
 		.verb = "revert",
 		.done = "reverted",
 		.already = "not applied",
-		.patch = name,
-		.context = (void *)name,
+		.patch = wanted.name,
+		.context = &wanted,
 		.concerns = concerns,
 		.act = act,
 	};
-	_cleanup_(target_results_deinit) struct target_results results = { 0 };
+	_cleanup_(target_results_deinit) struct target_results results = {0};
 	if (options.all) {
 		TRY(target_act_all(&action, &live_options, 0, &results));
 	} else {
@@ -67,9 +80,10 @@ static struct error *run(struct command_context *context)
 	cmd_progress_clear();
 	target_print(&action, &results, options.json);
 	if (results.list.count == 0)
-		return error_new(ERROR_KIND_NOT_FOUND, "no process runs a patch named '%s'; see "
-						       "'suture status'",
-				 name);
+		return error_new(ERROR_KIND_NOT_FOUND,
+				 "no process runs a patch named '%s'; see "
+				 "'suture status'",
+				 wanted.name);
 	return target_error(&action, &results);
 }
 
@@ -82,7 +96,8 @@ const struct command command_revert = {
 	.description =
 		"Puts the functions' entries back, byte for byte, at an instant at which no thread\n"
 		"is inside the patch's code. NAME is the patch's name as 'suture status' prints it;\n"
-		"its file (NAME.sut) will do as well but is not needed.\n"
+		"its file (NAME.sut) will do as well but is not needed; with --all it tells the\n"
+		"patch from others of that name.\n"
 		"\n"
 		"  suture revert fix -p 4711\n"
 		"  suture revert fix --all\n",

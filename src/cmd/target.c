@@ -41,7 +41,7 @@ static void act(const struct target_action *action, struct process *process, pid
 		struct error *open_error, const struct live_options *options,
 		struct target_results *results)
 {
-	struct target_result result = { .pid = pid, .error = open_error };
+	struct target_result result = {.pid = pid, .error = open_error};
 	if (process) {
 		result.namespace_pid = process->namespace_pid;
 		result.start_time = process->start_time;

@@ -10,10 +10,10 @@
 
 /** What to do with one process after another. */
 struct target_action {
-	const char *verb;  /* "apply", "revert": for the journal and JSON */
-	const char *done;  /* "applied" */
+	const char *verb;    /* "apply", "revert": for the journal and JSON */
+	const char *done;    /* "applied" */
 	const char *already; /* "applied already" */
-	const char *patch; /* its name */
+	const char *patch;   /* its name */
 	void *context;
 	/** Does --all mean this process? It may be gone by now: then false. */
 	bool (*concerns)(struct process *process, void *context);

@@ -383,6 +383,37 @@ struct object_symbol *clone_target(struct clone *clone, struct atom *from,
 	return symbol;
 }
 
+// A short jump to a neighbour, which is near no more: to a long jump behind the function's end.
+static bool lengthen(struct clone *clone, struct atom *atom, const struct reference *reference)
+{
+	const struct arch *arch = clone->object->arch;
+	struct copy *copy = &clone->copies[atom->index];
+	struct arch_instruction instruction;
+	uint8_t jump[ARCH_JUMP_MAX];
+	uint64_t at = copy->section->size;
+	uint64_t end = copy->offset + reference->offset + (uint64_t)reference->adjust;
+	if (reference->size != 1 || at - end > (uint64_t)arch->short_jump_reach ||
+	    !arch->jump_write(jump, arch->jump_size, 0, 0) ||
+	    !arch->decode(jump, arch->jump_size, 0, &instruction))
+		return false;
+
+	struct reference far = *reference;
+	far.type = reference_made_type(arch, RELOCATION_CALL, instruction.pcrel_size);
+	far.size = instruction.pcrel_size;
+	far.adjust = instruction.length - instruction.pcrel_offset;
+	far.addend = addend_add(reference_place(reference), -far.adjust);
+	int64_t addend;
+	struct object_symbol *symbol = clone_target(clone, atom, &far, &addend);
+	if (far.type == arch->relocation_none || !symbol)
+		return false;
+	object_section_append(copy->section, jump, instruction.length, 1);
+	memset(copy->section->data + at + instruction.pcrel_offset, 0, far.size);
+	object_relocation_add(copy->section, at + instruction.pcrel_offset, far.type, symbol, addend);
+	copy->section->data[copy->offset + reference->offset] = (uint8_t)(at - end);
+	copy->symbol->size = copy->section->size - copy->symbol->value;
+	return true;
+}
+
 static void relocate(struct clone *clone, struct atom *atom)
 {
 	struct copy *copy = &clone->copies[atom->index];
@@ -390,10 +421,12 @@ static void relocate(struct clone *clone, struct atom *atom)
 	for (size_t i = 0; i < atom->reference_count; i++) {
 		const struct reference *reference = &atom->references[i];
 		if (reference->made && reference->type == clone->object->arch->relocation_none) {
-			findings_add(clone->findings, FINDING_KIND_SECTION_UNKNOWN, atom->name,
-				     "a short jump at 0x%" PRIx64 " leads to '%s' in the same "
-				     "section: compile with one section per function",
-				     reference->offset, atom_describe(reference->target));
+			if (!lengthen(clone, atom, reference))
+				findings_add(clone->findings, FINDING_KIND_SECTION_UNKNOWN,
+					     atom->name,
+					     "a short jump at 0x%" PRIx64 " leads to '%s' in the same "
+					     "section: compile with one section per function",
+					     reference->offset, atom_describe(reference->target));
 			continue;
 		}
 		int64_t addend;

@@ -174,6 +174,8 @@ static inline int64_t reference_place(const struct reference *reference)
 }
 /** One relocation of a section that is not carved, seen from @atom's side. */
 struct reference side_reference(const struct side *side, const struct object_relocation *relocation);
+/** The relocation that a field of @size bytes would have had; arch->relocation_none: there is none. */
+uint32_t reference_made_type(const struct arch *arch, enum relocation_kind kind, uint8_t size);
 /** First reference whose field starts at or behind @offset: its number. */
 size_t atom_reference_from(const struct atom *atom, uint64_t offset);
 

@@ -97,8 +97,7 @@ static bool is_direct(enum arch_flow flow)
 	return flow == ARCH_FLOW_JUMP || flow == ARCH_FLOW_BRANCH || flow == ARCH_FLOW_CALL;
 }
 
-// The relocation that a field of @size bytes would have had.
-static uint32_t made_type(const struct arch *arch, enum relocation_kind kind, uint8_t size)
+uint32_t reference_made_type(const struct arch *arch, enum relocation_kind kind, uint8_t size)
 {
 	for (uint32_t type = 1; type < 256; type++) {
 		const struct arch_relocation *row = arch->relocation(type);
@@ -126,8 +125,8 @@ static void add_made_reference(struct atom *atom, struct list *list, uint64_t at
 	vec_push(&list->references,
 		 (struct reference){
 			 .offset = at + instruction->pcrel_offset,
-			 .type = made_type(atom->side->object->arch, kind,
-					   instruction->pcrel_size),
+			 .type = reference_made_type(atom->side->object->arch, kind,
+						     instruction->pcrel_size),
 			 .kind = kind,
 			 .size = instruction->pcrel_size,
 			 .made = true,

@@ -164,14 +164,14 @@ static uint32_t position_of(const struct patch_builder *builder, const char *nam
 static struct object_symbol *target_symbol(struct patch_builder *builder, const char *name,
 					   uint8_t type, uint64_t address, uint64_t size)
 {
-	_cleanup_free_ char *key = xasprintf("%s,%#lx,%d", name, (unsigned long)address,
-					     type == STT_TLS);
+	_cleanup_free_ char *key =
+		xasprintf("%s,%#lx,%d", name, (unsigned long)address, type == STT_TLS);
 	struct object_symbol *symbol = hashmap_get_string(builder->targets, key);
 	if (symbol)
 		return symbol;
-	const char *full = arena_printf(builder->arena, PATCH_SYMBOL_PREFIX "%s.%s,%u",
-					builder->image->name, name,
-					position_of(builder, name, address));
+	const char *full =
+		arena_printf(builder->arena, PATCH_SYMBOL_PREFIX "%s.%s,%u", builder->image->name,
+			     name, position_of(builder, name, address));
 	symbol = object_symbol_add(builder->object, full, type == STT_GNU_IFUNC ? STT_FUNC : type,
 				   STB_GLOBAL, NULL, address, size);
 	symbol->special = PATCH_SHN_LIVEPATCH;
@@ -182,9 +182,8 @@ static struct object_symbol *target_symbol(struct patch_builder *builder, const 
 static struct object_symbol *import_symbol(struct patch_builder *builder, const char *name,
 					   const char *version, uint8_t type, bool weak)
 {
-	const char *full = version && version[0] ?
-				   arena_printf(builder->arena, "%s@%s", name, version) :
-				   name;
+	const char *full =
+		version && version[0] ? arena_printf(builder->arena, "%s@%s", name, version) : name;
 	struct object_symbol *symbol = hashmap_get_string(builder->imports, full);
 	if (symbol) {
 		// One strong reference makes it needed.
@@ -225,8 +224,9 @@ static bool is_call(const struct object_relocation *relocation, const struct arc
 static struct object_symbol *absolute_symbol(struct patch_builder *builder,
 					     const struct object_symbol *symbol)
 {
-	struct object_symbol *copy = object_symbol_add(builder->object, symbol->name, symbol->type,
-						       STB_LOCAL, NULL, symbol->value, symbol->size);
+	struct object_symbol *copy =
+		object_symbol_add(builder->object, symbol->name, symbol->type, STB_LOCAL, NULL,
+				  symbol->value, symbol->size);
 	copy->special = SHN_ABS;
 	return copy;
 }
@@ -306,9 +306,9 @@ static void merge_symbols(struct patch_builder *builder, const struct object *ou
 		from->user = NULL;
 		if (!from->section)
 			continue;
-		struct object_symbol *same = from->bind == STB_LOCAL ?
-						     NULL :
-						     hashmap_get_string(builder->globals, from->name);
+		struct object_symbol *same =
+			from->bind == STB_LOCAL ? NULL
+						: hashmap_get_string(builder->globals, from->name);
 		// A COMDAT function of several units is one function of the target.
 		if (same) {
 			from->user = same;
@@ -339,7 +339,7 @@ static void add_row(struct patch_builder *builder, enum patch_row_kind kind,
 		    struct object_symbol *new_symbol, struct object_symbol *old_symbol,
 		    uint64_t size, const uint8_t *old_bytes)
 {
-	struct patch_row row = { .old_size = size, .kind = kind };
+	struct patch_row row = {.old_size = size, .kind = kind};
 	const char *comma = strrchr(old_symbol->name, ',');
 	row.position = comma ? (uint32_t)strtoul(comma + 1, NULL, 10) : 0;
 	struct digest digest = digest_bytes(old_bytes, size);
@@ -347,11 +347,10 @@ static void add_row(struct patch_builder *builder, enum patch_row_kind kind,
 	uint64_t at = builder->rows.size;
 	if (new_symbol)
 		vec_push(&builder->row_relocations,
-			 (struct row_relocation){ at + offsetof(struct patch_row, new_address),
-						  new_symbol });
+			 (struct row_relocation){at + offsetof(struct patch_row, new_address),
+						 new_symbol});
 	vec_push(&builder->row_relocations,
-		 (struct row_relocation){ at + offsetof(struct patch_row, old_address),
-					  old_symbol });
+		 (struct row_relocation){at + offsetof(struct patch_row, old_address), old_symbol});
 	buffer_append(&builder->rows, &row, sizeof(row));
 }
 
@@ -379,6 +378,29 @@ static bool add_old_code(struct patch_builder *builder, const struct patch_unit 
 	return true;
 }
 
+/**
+ * Further parts of a replaced function, which a thread may stand in. They are those of the plain
+ * object, which is what runs: a compiler may split a function there that it left whole with one
+ * section per function, or the other way round.
+ */
+static void add_parts(struct patch_builder *builder, const struct patch_unit *unit,
+		      const struct diff_function *function)
+{
+	const char *name = function->old_symbol->name;
+	size_t length = strlen(name);
+	for (size_t i = 0; i < unit->plain_old->symbols.count; i++) {
+		const struct object_symbol *part = unit->plain_old->symbols.items[i];
+		if (!object_symbol_is_function(part) || part->size == 0 ||
+		    strncmp(part->name, name, length) != 0)
+			continue;
+		bool listed = string_starts_with(part->name + length, ".cold");
+		for (size_t p = 0; p < function->old_part_count && !listed; p++)
+			listed = string_equal(function->old_parts[p]->name, part->name);
+		if (listed)
+			add_old_code(builder, unit, PATCH_ROW_PART, NULL, part);
+	}
+}
+
 static void merge_functions(struct patch_builder *builder, const struct patch_unit *unit)
 {
 	for (size_t i = 0; i < unit->diff->functions.count; i++) {
@@ -395,8 +417,7 @@ static void merge_functions(struct patch_builder *builder, const struct patch_un
 			continue;
 		if (!add_old_code(builder, unit, PATCH_ROW_FUNCTION, output, function->old_symbol))
 			continue;
-		for (size_t p = 0; p < function->old_part_count; p++)
-			add_old_code(builder, unit, PATCH_ROW_PART, NULL, function->old_parts[p]);
+		add_parts(builder, unit, function);
 	}
 }
 
@@ -404,8 +425,8 @@ static void merge_relocations(struct patch_builder *builder, const struct patch_
 			      const struct object_section *from, struct object_section *to,
 			      uint64_t base)
 {
-	const char *set = arena_printf(builder->arena, PATCH_RELA_PREFIX "%s",
-				       builder->image->name);
+	const char *set =
+		arena_printf(builder->arena, PATCH_RELA_PREFIX "%s", builder->image->name);
 	for (size_t i = 0; i < from->relocations.count; i++) {
 		const struct object_relocation *relocation = &from->relocations.items[i];
 		struct object_symbol *symbol = relocation->symbol;
@@ -419,8 +440,9 @@ static void merge_relocations(struct patch_builder *builder, const struct patch_
 			symbol = resolve(builder, unit, relocation);
 		if (!symbol)
 			continue; // a finding refuses the patch
-		struct object_relocation *added = object_relocation_add(
-			to, base + relocation->offset, relocation->type, symbol, relocation->addend);
+		struct object_relocation *added =
+			object_relocation_add(to, base + relocation->offset, relocation->type,
+					      symbol, relocation->addend);
 		if (!symbol->section && symbol != builder->object->null_symbol &&
 		    symbol->special != SHN_ABS)
 			added->set = set;
@@ -432,7 +454,7 @@ static void merge_units(struct patch_builder *builder)
 	// From here on every output's section->user is its copy, symbol->user its copy.
 	struct bases {
 		VEC(uint64_t) list;
-	} bases = { 0 };
+	} bases = {0};
 	for (size_t u = 0; u < builder->units.count; u++) {
 		const struct object *output = builder->units.items[u].diff->output;
 		for (size_t s = 0; output && s < output->sections.count; s++) {
@@ -453,7 +475,8 @@ static void merge_units(struct patch_builder *builder)
 		const struct object *output = unit->diff->output;
 		for (size_t s = 0; output && s < output->sections.count; s++)
 			merge_relocations(builder, unit, output->sections.items[s],
-					  output->sections.items[s]->user, bases.list.items[next++]);
+					  output->sections.items[s]->user,
+					  bases.list.items[next++]);
 	}
 	vec_deinit(&bases.list);
 }
@@ -488,8 +511,8 @@ static void write_rows(struct patch_builder *builder)
 		object_section_add(builder->object, PATCH_FUNCS_SECTION, SHT_PROGBITS, 0, 8,
 				   builder->rows.bytes, builder->rows.size);
 	section->entry_size = sizeof(struct patch_row);
-	const char *set = arena_printf(builder->arena, PATCH_RELA_PREFIX "%s",
-				       builder->image->name);
+	const char *set =
+		arena_printf(builder->arena, PATCH_RELA_PREFIX "%s", builder->image->name);
 	for (size_t i = 0; i < builder->row_relocations.count; i++) {
 		const struct row_relocation *row = &builder->row_relocations.items[i];
 		struct object_relocation *added = object_relocation_add(
@@ -503,9 +526,8 @@ static void write_rows(struct patch_builder *builder)
 static void add_note(struct buffer *buffer, enum patch_note type, const void *content, size_t size)
 {
 	static const char zero[4];
-	Elf64_Nhdr note = { .n_namesz = sizeof(PATCH_NOTE_OWNER),
-			    .n_descsz = (uint32_t)size,
-			    .n_type = type };
+	Elf64_Nhdr note = {
+		.n_namesz = sizeof(PATCH_NOTE_OWNER), .n_descsz = (uint32_t)size, .n_type = type};
 	buffer_append(buffer, &note, sizeof(note));
 	buffer_append(buffer, PATCH_NOTE_OWNER, sizeof(PATCH_NOTE_OWNER));
 	buffer_append(buffer, zero, align_up(note.n_namesz, 4) - note.n_namesz);
@@ -520,11 +542,10 @@ static void add_note_string(struct buffer *buffer, enum patch_note type, const c
 
 static void add_note_finding(struct buffer *buffer, const struct finding *finding)
 {
-	const char *const strings[] = { finding_kind_word(finding->kind),
-					finding_severity_word(finding->severity),
-					finding->accepted ? "accepted" : "", finding->subject,
-					finding->text };
-	_cleanup_buffer_ struct buffer content = { 0 };
+	const char *const strings[] = {
+		finding_kind_word(finding->kind), finding_severity_word(finding->severity),
+		finding->accepted ? "accepted" : "", finding->subject, finding->text};
+	_cleanup_buffer_ struct buffer content = {0};
 	for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
 		buffer_append(&content, strings[i], strlen(strings[i]) + 1);
 	add_note(buffer, PATCH_NOTE_FINDING, content.bytes, content.size);
@@ -532,7 +553,7 @@ static void add_note_finding(struct buffer *buffer, const struct finding *findin
 
 static void add_note_diff(struct buffer *buffer, const struct patch_diff *diff)
 {
-	_cleanup_buffer_ struct buffer content = { 0 };
+	_cleanup_buffer_ struct buffer content = {0};
 	size_t bound = ZSTD_compressBound(diff->size);
 	_cleanup_free_ void *packed = xmalloc(bound);
 	size_t size = ZSTD_compress(packed, bound, diff->bytes, diff->size, ZSTD_CLEVEL_DEFAULT);
@@ -544,7 +565,7 @@ static void add_note_diff(struct buffer *buffer, const struct patch_diff *diff)
 
 static void write_notes(struct patch_builder *builder)
 {
-	_cleanup_buffer_ struct buffer notes = { 0 };
+	_cleanup_buffer_ struct buffer notes = {0};
 	uint32_t format = PATCH_FORMAT_VERSION, yes = 1;
 	const struct image *image = builder->image;
 	add_note(&notes, PATCH_NOTE_FORMAT, &format, sizeof(format));
@@ -552,7 +573,7 @@ static void write_notes(struct patch_builder *builder)
 	add_note_string(&notes, PATCH_NOTE_TOOL, SUTURE_VERSION);
 	add_note_string(&notes, PATCH_NOTE_DESCRIPTION, builder->description);
 
-	_cleanup_buffer_ struct buffer module = { 0 };
+	_cleanup_buffer_ struct buffer module = {0};
 	buffer_append(&module, image->name, strlen(image->name) + 1);
 	buffer_append(&module, image->build_id.bytes, image->build_id.size);
 	add_note(&notes, PATCH_NOTE_MODULE, module.bytes, module.size);
@@ -564,7 +585,7 @@ static void write_notes(struct patch_builder *builder)
 	for (size_t i = 0; i < builder->findings->list.count; i++)
 		add_note_finding(&notes, &builder->findings->list.items[i]);
 
-	uint64_t numbers[5] = { 0 };
+	uint64_t numbers[5] = {0};
 	for (size_t i = 0; i < builder->units.count; i++) {
 		const struct image_match *match = builder->units.items[i].match;
 		numbers[0] += match->functions.count;
@@ -585,7 +606,7 @@ static void write_notes(struct patch_builder *builder)
 	for (size_t i = 0; i < builder->diffs.count; i++)
 		add_note_diff(&notes, &builder->diffs.items[i]);
 
-	struct digest none = { 0 };
+	struct digest none = {0};
 	add_note(&notes, PATCH_NOTE_DIGEST, &none, sizeof(none));
 	object_section_add(builder->object, PATCH_NOTE_SECTION, SHT_NOTE, 0, 4, notes.bytes,
 			   notes.size);
@@ -598,10 +619,11 @@ struct error *patch_builder_finish(struct patch_builder *builder, struct finding
 	builder->findings = findings;
 	builder->object = object_create(builder->image->arch, builder->name);
 	if (builder->image->build_id.size == 0)
-		return error_new(ERROR_KIND_UNSUPPORTED,
-				 "'%s' has no build ID, so a patch could not tell the processes that "
-				 "run it; link it with --build-id",
-				 builder->image->path);
+		return error_new(
+			ERROR_KIND_UNSUPPORTED,
+			"'%s' has no build ID, so a patch could not tell the processes that "
+			"run it; link it with --build-id",
+			builder->image->path);
 
 	merge_units(builder);
 	find_copies(builder);

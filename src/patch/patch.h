@@ -45,12 +45,12 @@ struct patch_range {
 struct patch_function {
 	const char *name;
 	const struct patch_module *module;
-	uint32_t position;     /* among the module's symbols of that name; 0: the only one */
-	uint64_t old_address;  /* in the module's file */
+	uint32_t position;    /* among the module's symbols of that name; 0: the only one */
+	uint64_t old_address; /* in the module's file */
 	uint64_t old_size;
 	struct digest old_digest; /* of the old bytes as they are in the module's file */
 	const struct object_symbol *new_symbol; /* in patch->object */
-	VEC(struct patch_range) parts; /* .cold and .part children of the old function */
+	VEC(struct patch_range) parts;          /* .cold and .part children of the old function */
 	VEC(struct digest) part_digests;
 };
 
@@ -58,18 +58,18 @@ struct patch {
 	struct arena *arena;
 	const char *name;
 	const char *tool_version;
-	const char *description;   /* names of the diffs */
-	const char *const *bases;  /* names of patches that must be applied already (--base) */
+	const char *description;  /* names of the diffs */
+	const char *const *bases; /* names of patches that must be applied already (--base) */
 	size_t base_count;
 	const struct patch_diff *diffs; /* what it was built from; a patch on top needs them */
 	size_t diff_count;
-	bool replaces_all;         /* takes out all earlier patches of its modules in the same flip */
+	bool replaces_all; /* takes out all earlier patches of its modules in the same flip */
 	VEC(struct patch_module) modules;
 	VEC(struct patch_function) functions;
 	const char *const *new_functions; /* names of functions that are only new */
 	size_t new_function_count;
 	struct findings findings;
-	uint64_t functions_compared, functions_matched; /* with the target, when it was built */
+	uint64_t functions_compared, functions_matched;    /* with the target, when it was built */
 	uint64_t bytes_compared, bytes_matched, text_size; /* of the module's text */
 	struct digest digest; /* of the file with the digest and signature bytes zero */
 	struct object *object;
@@ -86,8 +86,8 @@ void patch_cleanup(struct patch **patch);
 /** One symbol of the patch's object: what it stands for. */
 enum patch_symbol_kind {
 	PATCH_SYMBOL_DEFINED, /* in the patch */
-	PATCH_SYMBOL_TARGET,  /* in a module: ret_module, symbol->value is the address in its file */
-	PATCH_SYMBOL_IMPORT,  /* by name (and version) in the scope of the patch's first module */
+	PATCH_SYMBOL_TARGET, /* in a module: ret_module, symbol->value is the address in its file */
+	PATCH_SYMBOL_IMPORT, /* by name (and version) in the scope of the patch's first module */
 	PATCH_SYMBOL_NULL,
 };
 struct patch_symbol {
@@ -96,7 +96,7 @@ struct patch_symbol {
 	const char *name;    /* without prefix, position and version */
 	const char *version; /* or NULL */
 	uint32_t position;
-	bool weak;           /* may be absent: value 0 */
+	bool weak; /* may be absent: value 0 */
 };
 /** INPUT when the name is malformed or names a module that the patch does not list. */
 struct error *patch_symbol_parse(const struct patch *patch, const struct object_symbol *symbol,
@@ -107,7 +107,7 @@ struct error *patch_symbol_parse(const struct patch *patch, const struct object_
 /** One changed object with its proof. All must outlive the builder. */
 struct patch_unit {
 	const char *name;
-	const struct diff *diff;         /* of the sectioned pair */
+	const struct diff *diff; /* of the sectioned pair */
 	const struct object *plain_old;
 	const struct image_match *match; /* of plain_old with the image */
 };

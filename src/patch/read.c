@@ -6,6 +6,7 @@
  * symbols are outside bytes still. What a row says of old code is checked again against the target
  * by whoever applies the patch.
  */
+#include <endian.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,8 +99,8 @@ static bool read_diff(struct patch *patch, const uint8_t *at, const uint8_t *end
 
 static struct error *read_notes(struct patch *patch, struct lists *lists)
 {
-	const struct object_section *section = object_section_find(patch->object,
-								   PATCH_NOTE_SECTION);
+	const struct object_section *section =
+		object_section_find(patch->object, PATCH_NOTE_SECTION);
 	if (!section || !section->data)
 		return malformed(patch, "it has no section '" PATCH_NOTE_SECTION "'");
 	const uint8_t *at = section->data, *end = at + section->size;
@@ -130,7 +131,7 @@ static struct error *read_notes(struct patch *patch, struct lists *lists)
 			good = (patch->description = take_string(&content, content_end)) != NULL;
 			break;
 		case PATCH_NOTE_MODULE: {
-			struct patch_module module = { .name = take_string(&content, content_end) };
+			struct patch_module module = {.name = take_string(&content, content_end)};
 			module.build_id.size = module.name ? (size_t)(content_end - content) : 0;
 			good = module.name && module.name[0] && module.build_id.size > 0 &&
 			       module.build_id.size <= sizeof(module.build_id.bytes);
@@ -209,8 +210,7 @@ static struct error *read_notes(struct patch *patch, struct lists *lists)
 struct error *patch_symbol_parse(const struct patch *patch, const struct object_symbol *symbol,
 				 struct patch_symbol *ret)
 {
-	struct patch_symbol result = { .name = symbol->name,
-				       .weak = symbol->bind == STB_WEAK };
+	struct patch_symbol result = {.name = symbol->name, .weak = symbol->bind == STB_WEAK};
 	if (symbol == patch->object->null_symbol) {
 		result.kind = PATCH_SYMBOL_NULL;
 	} else if (symbol->section || symbol->special == SHN_ABS) {
@@ -263,8 +263,8 @@ struct error *patch_symbol_parse(const struct patch *patch, const struct object_
 
 static struct error *read_rows(struct patch *patch)
 {
-	const struct object_section *section = object_section_find(patch->object,
-								   PATCH_FUNCS_SECTION);
+	const struct object_section *section =
+		object_section_find(patch->object, PATCH_FUNCS_SECTION);
 	if (!section || !section->data || section->size % sizeof(struct patch_row) != 0)
 		return malformed(patch, "it has no whole section '" PATCH_FUNCS_SECTION "'");
 	struct patch_function *last = NULL;
@@ -272,13 +272,14 @@ static struct error *read_rows(struct patch *patch)
 		struct patch_row row;
 		memcpy(&row, section->data + at, sizeof(row));
 		size_t count;
-		const struct object_relocation *relocation = object_relocations_in(
-			section, at, at + sizeof(row), &count);
+		const struct object_relocation *relocation =
+			object_relocations_in(section, at, at + sizeof(row), &count);
 		const struct object_symbol *new_symbol = NULL, *old_symbol = NULL;
 		for (size_t i = 0; i < count; i++) {
 			if (relocation[i].type != patch->object->arch->relocation_absolute64 ||
 			    relocation[i].addend != 0)
-				return malformed(patch, "a row of functions has a wrong relocation");
+				return malformed(patch,
+						 "a row of functions has a wrong relocation");
 			if (relocation[i].offset - at == offsetof(struct patch_row, new_address))
 				new_symbol = relocation[i].symbol;
 			else if (relocation[i].offset - at ==
@@ -301,8 +302,8 @@ static struct error *read_rows(struct patch *patch)
 		if (row.kind == PATCH_ROW_PART) {
 			if (!last)
 				return malformed(patch, "a part of a function stands first");
-			vec_push(&last->parts, (struct patch_range){ .address = old_symbol->value,
-								     .size = row.old_size });
+			vec_push(&last->parts, (struct patch_range){.address = old_symbol->value,
+								    .size = row.old_size});
 			vec_push(&last->part_digests, digest);
 			continue;
 		}
@@ -345,16 +346,16 @@ static void lists_deinit(struct lists *lists)
 }
 
 /** A list's items as an array of the patch's arena. */
-#define keep(arena, list, ret_items, ret_count)                                               \
-	do {                                                                                  \
-		*(ret_count) = (list)->count;                                                 \
-		*(ret_items) = arena_memdup((arena), (list)->items,                           \
-					    (list)->count * sizeof(*(list)->items));          \
+#define keep(arena, list, ret_items, ret_count)                                      \
+	do {                                                                         \
+		*(ret_count) = (list)->count;                                        \
+		*(ret_items) = arena_memdup((arena), (list)->items,                  \
+					    (list)->count * sizeof(*(list)->items)); \
 	} while (0)
 
 static struct error *read_content(struct patch *patch, const uint8_t *bytes, size_t size)
 {
-	_cleanup_(lists_deinit) struct lists lists = { 0 };
+	_cleanup_(lists_deinit) struct lists lists = {0};
 	TRY(read_notes(patch, &lists));
 	keep(patch->arena, &lists.bases, &patch->bases, &patch->base_count);
 	keep(patch->arena, &lists.new_functions, &patch->new_functions, &patch->new_function_count);
@@ -369,11 +370,25 @@ static struct error *read_content(struct patch *patch, const uint8_t *bytes, siz
 	return check_symbols(patch);
 }
 
+static bool is_relocatable(const uint8_t *bytes, size_t size)
+{
+	Elf64_Ehdr header;
+	if (size < sizeof(header))
+		return false;
+	memcpy(&header, bytes, sizeof(header));
+	bool big = header.e_ident[EI_DATA] == ELFDATA2MSB;
+	return (big ? be16toh(header.e_type) : le16toh(header.e_type)) == ET_REL;
+}
+
 struct error *patch_read(const void *bytes, size_t size, const char *name, struct patch **ret)
 {
 	_cleanup_(patch_cleanup) struct patch *patch = xcalloc(1, sizeof(*patch));
 	patch->arena = arena_create();
-	TRY(object_read(bytes, size, name, &patch->object));
+	struct error *error = object_read(bytes, size, name, &patch->object);
+	// Another kind of ELF file, or none: of another CPU it may be a patch still.
+	if (error && error->kind == ERROR_KIND_UNSUPPORTED && !is_relocatable(bytes, size))
+		error->kind = ERROR_KIND_INPUT;
+	TRY(error_prefix(error, "no patch of suture"));
 	TRY(read_content(patch, bytes, size));
 	*ret = take_ptr(patch);
 	return NULL;

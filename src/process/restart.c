@@ -387,7 +387,9 @@ static void shorten(struct process_stop *stop, struct thread_state *task)
 	uint64_t deadline = now + timeout;
 	if (known_deadline)
 		deadline = known_deadline;
-	else if (same && sample->began_ns && sample->began_ns < now)
+	// One whose time is over has ended, and this is the program's next, made in the same slice.
+	else if (same && sample->began_ns && sample->began_ns < now &&
+		 sample->began_ns + timeout > now)
 		deadline = sample->began_ns + timeout;
 	uint64_t remains = deadline > now ? deadline - now : 0;
 	if (remains > timeout)

@@ -266,6 +266,16 @@ static void parse_git_head(struct reader *reader, struct file_diff *file, const 
 	file->git = true;
 }
 
+// "/dev/null", or a date at the epoch, in any time zone: "no such file" to diff -N.
+static bool names_nothing(const struct line *line, const char *name)
+{
+	const char *tab = memchr(line->text, '\t', line->size);
+	size_t rest = tab ? line->size - (size_t)(tab + 1 - line->text) : 0;
+	return string_equal(name, "/dev/null") ||
+	       (rest >= 10 && (memcmp(tab + 1, "1970-01-01", 10) == 0 ||
+			       memcmp(tab + 1, "1969-12-31", 10) == 0));
+}
+
 static struct error *diff_parse(struct reader *reader, struct diff *diff)
 {
 	struct file_diff *file = NULL;
@@ -287,11 +297,8 @@ static struct error *diff_parse(struct reader *reader, struct diff *diff)
 				}
 				file->old_name = parse_name(reader->arena, &line, 4);
 				file->new_name = parse_name(reader->arena, &next, 4);
-				// Dates in front of 1970-01-02 mean "no such file" to diff -N.
-				file->created =
-					file->created || string_equal(file->old_name, "/dev/null");
-				file->removed =
-					file->removed || string_equal(file->new_name, "/dev/null");
+				file->created = file->created || names_nothing(&line, file->old_name);
+				file->removed = file->removed || names_nothing(&next, file->new_name);
 				body = true;
 				reader_skip(reader, &line);
 				line = next;

@@ -5,7 +5,7 @@
 . "${0%/*}/lib.sh"
 
 mkdir 'odd, path:with spaces'
-cd 'odd, path:with spaces'
+cd 'odd, path:with spaces' || exit
 program counter <<'END'
 #include "target.h"
 NOIPA int answer(void) { return 1; }
