@@ -410,7 +410,8 @@ static bool lengthen(struct clone *clone, struct atom *atom, const struct refere
 	memset(copy->section->data + at + instruction.pcrel_offset, 0, far.size);
 	object_relocation_add(copy->section, at + instruction.pcrel_offset, far.type, symbol, addend);
 	copy->section->data[copy->offset + reference->offset] = (uint8_t)(at - end);
-	copy->symbol->size = copy->section->size - copy->symbol->value;
+	if (atom->symbol)
+		copy->symbol->size = copy->section->size - copy->symbol->value;
 	return true;
 }
 

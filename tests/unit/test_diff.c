@@ -454,6 +454,34 @@ static void jumps_of_another_length_are_no_change(void **state)
 	}
 }
 
+// A jump with a one-byte distance cannot reach the running program: it goes over a long one.
+static void short_jumps_out_of_a_function_are_lengthened(void **state)
+{
+	(void)state;
+	const char *const names[] = { "a" };
+	const struct diff_options options = { .changed_elsewhere = names, .changed_elsewhere_count = 1 };
+	char *text = jump_over(2, "1f");
+	struct object *old_object = compile("gcc", "", ".s", text, "old.o");
+	struct object *new_object = compile("gcc", "", ".s", text, "new.o");
+	struct diff *diff = NULL;
+	assert_ok(diff_objects(old_object, new_object, &options, &diff));
+	const struct object_symbol *function = function_named(diff, "a")->output;
+	assert_non_null(function);
+	assert_int_equal(function->size, function->origin->size + 5);
+	const struct object_section *section = function->section;
+	assert_int_equal(section->relocations.count, 1);
+	assert_ptr_equal(section->relocations.items[0].symbol, output_symbol(diff, "c", false, true));
+	assert_int_equal(section->relocations.items[0].offset, function->origin->size + 1);
+	// test, jne: the distance from the jne's end to the function's.
+	assert_int_equal(section->data[9], 0x75);
+	assert_int_equal(section->data[10], function->origin->size - 11);
+	check_written(diff);
+	free(text);
+	diff_free(diff);
+	object_free(old_object);
+	object_free(new_object);
+}
+
 static void changed_elsewhere_forces_a_function(void **state)
 {
 	(void)state;
@@ -532,6 +560,7 @@ int main(void)
 		IN_DIRECTORY(plain_objects_are_compared),
 		IN_DIRECTORY(literals_without_string_sections),
 		IN_DIRECTORY(jumps_of_another_length_are_no_change),
+		IN_DIRECTORY(short_jumps_out_of_a_function_are_lengthened),
 		IN_DIRECTORY(changed_elsewhere_forces_a_function),
 		IN_DIRECTORY(the_first_difference_is_named),
 		IN_DIRECTORY(same_input_gives_the_same_bytes),
