@@ -100,7 +100,6 @@ static struct error *make_unwind(struct session *session)
 		TRY(session_add_code(session, session->registry->records.items[i]));
 	if (session->record)
 		TRY(session_add_code(session, session->record));
-	unwind_prepare(session->unwind);
 	return NULL;
 }
 
@@ -347,6 +346,9 @@ struct error *session_stop_outside(struct session *session, const struct range_l
 		struct process_hints *hints = process_hints_create(session->process);
 		blockers_clear(session->outcome);
 		struct error *error = session_refresh(session);
+		// Names, for the backtraces that the last try prints: a verdict needs none.
+		if (!error && last)
+			unwind_prepare(session->unwind);
 		if (!error)
 			error = session_stop(session);
 		if (!error)
