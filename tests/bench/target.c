@@ -17,7 +17,7 @@
 int version(int x);
 
 static _Atomic unsigned long long longest;
-static _Atomic unsigned long calls;
+static _Atomic unsigned long calls, looks;
 
 static unsigned long long now(void)
 {
@@ -41,8 +41,17 @@ static void *spin(void *unused)
 		if (t - last > atomic_load_explicit(&longest, memory_order_relaxed))
 			atomic_store_explicit(&longest, t - last, memory_order_relaxed);
 		last = t;
+		atomic_store_explicit(&looks, looks + 1, memory_order_relaxed);
 	}
 	return unused;
+}
+
+// A gap is known only once the thread has looked again: it may be waiting for a CPU just now.
+static void wait_for_look(void)
+{
+	unsigned long seen = atomic_load(&looks);
+	while (atomic_load(&looks) < seen + 2)
+		usleep(100);
 }
 
 static void *hot(void *unused)
@@ -91,9 +100,11 @@ int main(int argc, char **argv)
 	puts("ready");
 	while (fgets(line, sizeof(line), stdin)) {
 		if (strcmp(line, "reset\n") == 0) {
+			wait_for_look();
 			atomic_store(&longest, 0);
 			puts("ok");
 		} else if (strcmp(line, "gap\n") == 0) {
+			wait_for_look();
 			printf("%llu\n", atomic_load(&longest));
 		} else if (strcmp(line, "version\n") == 0) {
 			printf("%d\n", version(1));
