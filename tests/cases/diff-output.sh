@@ -26,9 +26,9 @@ grep -E ' FUNC +GLOBAL .* [0-9]+ changed$' symbols
 grep -E ' UND report$' symbols
 grep -E ' UND counter$' symbols
 lacks symbols unchanged
-readelf -p .rodata.str changed.o > strings
-contains strings 'new text'
-lacks strings unchanged
+readelf -p .rodata.str changed.o > texts
+contains texts 'new text'
+lacks texts unchanged
 readelf -SW changed.o | grep -F .eh_frame
 
 # Where there is nothing to write, nothing is written.
