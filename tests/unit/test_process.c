@@ -204,11 +204,17 @@ static void test_replaced_file(void **state)
 	}
 	unlink(path);
 	_cleanup_process_space_ struct process_space *space = NULL;
-	succeed(process_space_read(process, &space));
 	const struct process_module *module = NULL;
-	for (size_t i = 0; i < space->modules.count; i++)
-		if (space->modules.items[i].main)
-			module = &space->modules.items[i];
+	// The name is set before the program is mapped.
+	for (int tries = 0; tries < 1000 && !module; tries++) {
+		usleep(tries ? 1000 : 0);
+		process_space_cleanup(&space);
+		space = NULL;
+		succeed(process_space_read(process, &space));
+		for (size_t i = 0; i < space->modules.count; i++)
+			if (space->modules.items[i].main)
+				module = &space->modules.items[i];
+	}
 	assert_non_null(module);
 	assert_true(module->deleted);
 	assert_string_equal(module->path, path);
