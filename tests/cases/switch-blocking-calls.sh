@@ -58,7 +58,7 @@ static void *run(void *argument)
 			call->eintr++;
 		long took = now() - begin;
 		call->early += took < WAIT - 5;
-		call->late += took > WAIT + 400;
+		call->late += took > WAIT + 20000; /* restarted at every stop of a loaded machine, at worst */
 		if (!call->turns || took < call->shortest)
 			call->shortest = took;
 	}
@@ -81,7 +81,7 @@ int main(void)
 	for (;; turn()) {
 		printf("answer %d", answer());
 		for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
-			if (calls[i].eintr || calls[i].early)
+			if (calls[i].eintr || calls[i].early || calls[i].late > 2)
 				printf(" BAD %s: %d turns, %d EINTR, %d early (%ld ms), %d late;", calls[i].name,
 				       calls[i].turns, calls[i].eintr, calls[i].early, calls[i].shortest, calls[i].late);
 		puts("");
